@@ -1,0 +1,472 @@
+//! What we trust: configuration after every check has passed.
+//!
+//! Nothing here can be wrong in a way that a node would notice at request time.
+//! `file.rs` is the only place that builds these values from what an operator
+//! wrote; everything else reads them.
+//!
+//! Times are milliseconds, sizes bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+/// Everything one node runs with: its own file, the shared sites and its keys.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The node's own file.
+    pub node: Node,
+    /// The sites shared by all nodes.
+    pub sites: Sites,
+    /// Signing keys as text, not yet parsed; `control` knows their format.
+    pub keys: Vec<KeyText>,
+    /// Things that work but deserve a look, ready to print.
+    pub warnings: Vec<crate::Problem>,
+}
+
+/// Which side of the hierarchy a node stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Serves visitors.
+    Edge,
+    /// Serves edges, and alone talks to origins.
+    UpperTier,
+}
+
+/// One node's own configuration (`edge.toml` or `upper-tier.toml`).
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The node's name: unique in the topology, used in `Via`, `Cache-Status`,
+    /// `CDN-Loop`, the control block and every metric. Token characters only.
+    pub name: String,
+    /// Edge or upper tier.
+    pub role: Role,
+    /// Where requests come in.
+    pub listeners: Vec<Listener>,
+    /// Where `/metrics`, `/healthz`, `/readyz` and `/purge` live.
+    pub admin: Admin,
+    /// Peers whose `Forwarded` and `X-Forwarded-*` fields we believe.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The upper tiers an edge may ask, in file order. Empty at an upper tier,
+    /// and at an edge that goes straight to the origin.
+    pub upper_tiers: Vec<UpperTier>,
+    /// The object store.
+    pub store: Store,
+    /// Bounds on what a peer can make us hold.
+    pub limits: Limits,
+    /// Bounds on how long we wait.
+    pub timeouts: Timeouts,
+    /// Logs, spans and their sampling.
+    pub telemetry: Telemetry,
+    /// The sites file this node loaded and loads anew on SIGHUP.
+    pub sites_file: PathBuf,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Address and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+    /// TLS, where the listener speaks it.
+    pub tls: Option<ListenerTls>,
+    /// Expect a PROXY protocol header (v1 or v2) before anything else.
+    pub proxy_protocol: bool,
+    /// Speak HTTP/2: h2c by prior knowledge in the clear, by ALPN over TLS.
+    pub http2: bool,
+}
+
+/// Certificates of a listener, as PEM files that exist and could be read.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// When set, clients must present a certificate signed by one of these.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The administrative listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Address and port; loopback unless the operator says otherwise.
+    pub address: SocketAddr,
+    /// Bearer token demanded for `POST` when the listener is not on loopback.
+    pub token: Option<Secret>,
+}
+
+/// An upper tier as an edge knows it.
+#[derive(Debug, Clone)]
+pub struct UpperTier {
+    /// The name the upper tier signs with.
+    pub name: String,
+    /// Where it listens.
+    pub address: HostPort,
+    /// TLS towards it, where wanted.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// TLS towards an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Name sent in SNI and checked against the certificate.
+    pub sni: String,
+    /// Certificate authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and key, for mutual TLS.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// Whether the certificate is verified at all.
+    pub verify: bool,
+}
+
+/// A host name or address literal with a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Name or literal, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The object store's bounds.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Memory for stored objects, their heads included.
+    pub bytes_max: u64,
+    /// A larger body streams through without being kept.
+    pub object_bytes_max: u64,
+    /// Variants kept under one primary key.
+    pub variants_max: usize,
+}
+
+/// Bounds on what a peer can make us hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Request line and fields together.
+    pub head_bytes_max: usize,
+    /// Fields in one head.
+    pub fields_max: usize,
+    /// Body of a request.
+    pub request_body_bytes_max: u64,
+    /// Open visitor connections.
+    pub connections_max: usize,
+    /// Bytes of bodies being filled, over all fills of the node.
+    pub fill_bytes_in_flight_max: u64,
+    /// How far a fill that is not kept may run ahead of its slowest reader.
+    pub fill_window_bytes: usize,
+    /// Hops after which a request is a loop, however it is named.
+    pub hops_max: u8,
+}
+
+/// Bounds on how long we wait. Each is one wait, by its name.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// From accepting a connection, or from its first byte, to a whole head.
+    pub head_ms: u64,
+    /// Between two requests on one visitor connection.
+    pub keepalive_ms: u64,
+    /// A visitor that takes no byte of its response for this long is cut off.
+    pub write_ms: u64,
+    /// Between two reads of a request body.
+    pub request_body_ms: u64,
+    /// Connecting to an upstream, TLS included.
+    pub connect_ms: u64,
+    /// From a sent request to the response head.
+    pub first_byte_ms: u64,
+    /// Between two reads of a response body.
+    pub between_bytes_ms: u64,
+    /// How long a follower waits for somebody else's fill to have a head.
+    pub collapse_ms: u64,
+    /// How long an idle upstream connection is kept. Shorter than the peer's
+    /// `keepalive_ms`, so that we drop it first.
+    pub pool_idle_ms: u64,
+    /// How long a reader may hold back a fill that is not kept.
+    pub laggard_ms: u64,
+    /// The whole wait for an answer from all ways together.
+    pub answer_ms: u64,
+}
+
+/// Logs, spans and their sampling.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Where access-log lines go.
+    pub access_log: AccessLog,
+    /// Share of hits that get a log line, 0 to 1. Misses and errors all do.
+    pub hit_log_ratio: f64,
+    /// Collector for OTLP over HTTP, for example `http://127.0.0.1:4318`.
+    /// None: nothing is exported.
+    pub otlp_endpoint: Option<String>,
+    /// Share of visitor requests that are traced, 0 to 1.
+    pub trace_ratio: f64,
+    /// Records waiting for the observer thread; beyond it they are dropped and counted.
+    pub queue_records_max: usize,
+    /// Least severe level that is logged.
+    pub log_level: LogLevel,
+}
+
+/// Where access-log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output, one JSON object a line.
+    Stdout,
+    /// Standard error, one JSON object a line.
+    Stderr,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Severity, most severe first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something failed that an operator should mend.
+    Error,
+    /// Something that may need a look.
+    Warn,
+    /// The ordinary course of things.
+    Info,
+}
+
+/// The sites, and the index that finds one by host.
+#[derive(Debug, Clone)]
+pub struct Sites {
+    /// Digest of the file's text, 16 hex digits: the `rev` of the control block.
+    pub revision: String,
+    sites: Vec<Arc<Site>>,
+    exact: HashMap<String, usize>,
+    /// Suffixes of `*.suffix` patterns, longest first.
+    wildcards: Vec<(String, usize)>,
+    catch_all: Option<usize>,
+}
+
+impl Sites {
+    /// Builds the index. Hosts must already be known to be distinct.
+    #[must_use]
+    pub fn new(revision: String, sites: Vec<Site>) -> Self {
+        let mut exact = HashMap::new();
+        let mut wildcards = Vec::new();
+        let mut catch_all = None;
+        for (at, site) in sites.iter().enumerate() {
+            for host in &site.hosts {
+                match host {
+                    HostPattern::Exact(name) => {
+                        exact.insert(name.clone(), at);
+                    }
+                    HostPattern::Suffix(suffix) => wildcards.push((suffix.clone(), at)),
+                    HostPattern::Any => catch_all = Some(at),
+                }
+            }
+        }
+        wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        Self {
+            revision,
+            sites: sites.into_iter().map(Arc::new).collect(),
+            exact,
+            wildcards,
+            catch_all,
+        }
+    }
+
+    /// The site that serves `host` (lower case, no port, no trailing dot):
+    /// an exact name wins over a wildcard, a longer wildcard over a shorter one.
+    #[must_use]
+    pub fn find(&self, host: &str) -> Option<&Arc<Site>> {
+        if let Some(at) = self.exact.get(host) {
+            return self.sites.get(*at);
+        }
+        let wildcard = self.wildcards.iter().find(|(suffix, _)| {
+            host.len() > suffix.len() + 1
+                && host.ends_with(suffix.as_str())
+                && host.as_bytes()[host.len() - suffix.len() - 1] == b'.'
+        });
+        wildcard
+            .map(|(_, at)| *at)
+            .or(self.catch_all)
+            .and_then(|at| self.sites.get(at))
+    }
+
+    /// The site of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<Site>> {
+        self.sites.iter().find(|site| site.name == name)
+    }
+
+    /// All sites, in file order.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Site>] {
+        &self.sites
+    }
+}
+
+/// Which hosts a site serves. Names are lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `shop.example`
+    Exact(String),
+    /// `*.shop.example`: any name below, not the name itself. Holds `shop.example`.
+    Suffix(String),
+    /// `*`: every host no other site serves.
+    Any,
+}
+
+/// One site.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its name in the control block, metrics and logs. Token characters only.
+    pub name: String,
+    /// The hosts it serves.
+    pub hosts: Vec<HostPattern>,
+    /// Where its content comes from.
+    pub pool: Arc<OriginPool>,
+    /// How its misses travel.
+    pub topology: Topology,
+    /// What an edge tries, in this order, when no upper tier gives a verified
+    /// answer. After the last comes 502 or 504.
+    pub fallback: Vec<Fallback>,
+    /// What is cached, and for how long.
+    pub cache: Cache,
+    /// What tells one object from another.
+    pub key: KeyRules,
+    /// Whether a visitor's `traceparent` continues into our trace.
+    pub trust_traceparent: bool,
+}
+
+/// How a site's misses travel from an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// Straight to the origin.
+    Off,
+    /// Over all upper tiers, by rendezvous hashing of the primary key.
+    Hash,
+}
+
+/// What an edge tries when the upper tiers fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// A stored response that RFC 5861 or the site's defaults still allow.
+    Stale,
+    /// The origin itself.
+    Direct,
+}
+
+/// The servers behind a site.
+#[derive(Debug, Clone)]
+pub struct OriginPool {
+    /// Its name in the control block. Token characters only.
+    pub name: String,
+    /// The servers, tried in turn.
+    pub servers: Vec<HostPort>,
+    /// `Host` sent to them; the visitor's where None.
+    pub host_header: Option<String>,
+    /// TLS towards them. An empty `sni` stands for the host that is sent.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// What is cached, and for how long.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Freshness of a response that says nothing; None leaves it to heuristics.
+    pub default_ttl_ms: Option<u64>,
+    /// No response stays fresh for longer.
+    pub ttl_max_ms: Option<u64>,
+    /// Whether `Last-Modified` may make a response fresh (RFC 9111 §4.2.2).
+    pub heuristic: bool,
+    /// `stale-while-revalidate` for responses that name none.
+    pub stale_while_revalidate_ms: u64,
+    /// `stale-if-error` for responses that name none.
+    pub stale_if_error_ms: u64,
+    /// What happens to a response with `Set-Cookie`.
+    pub set_cookie: SetCookie,
+    /// Whether a visitor's `Cache-Control` and `Pragma` are obeyed.
+    pub honour_request_directives: bool,
+    /// Normalise `Accept-Encoding` before comparing variants.
+    pub normalise_accept_encoding: bool,
+    /// Normalise `Accept-Language` before comparing variants.
+    pub normalise_accept_language: bool,
+}
+
+/// What happens to a response with `Set-Cookie`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetCookie {
+    /// It is not stored.
+    Bypass,
+    /// It is stored and replayed without the cookie, and the first visitor gets none either.
+    Strip,
+    /// It is stored and replayed as it is.
+    Store,
+}
+
+/// What tells one object from another, beside site, scheme, host and path.
+#[derive(Debug, Clone, Default)]
+pub struct KeyRules {
+    /// Which query parameters count.
+    pub query: QueryRule,
+    /// Order of parameters does not matter.
+    pub query_sort: bool,
+    /// Request fields whose values count.
+    pub headers: Vec<HeaderName>,
+    /// Cookies whose values count. All others stay out of a shared fill.
+    pub cookies: Vec<String>,
+}
+
+/// Which query parameters count. A name ending in `*` stands for a prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum QueryRule {
+    /// Every one.
+    #[default]
+    All,
+    /// None.
+    Ignore,
+    /// Only these.
+    Keep(Vec<String>),
+    /// All but these.
+    Drop(Vec<String>),
+}
+
+/// The text of a key file or variable, and where it came from.
+#[derive(Debug, Clone)]
+pub struct KeyText {
+    /// File name or `environment variable NAME`, for error messages.
+    pub source: String,
+    /// The text; never printed.
+    pub text: Secret,
+}
+
+/// Text that no formatter prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text into custody.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself. Callers must not print it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
