@@ -1,1 +1,27 @@
-//! Under construction.
+//! Which node is asked next, and why.
+//!
+//! A miss at an edge has several ways to content: the upper tiers, in an order
+//! that every edge agrees on, and the origin. [`ways`] lists them for one
+//! request; [`Candidates`] holds the order; [`Health`] remembers, for each
+//! upper tier, whether asking it is worth a visitor's time.
+//!
+//! What must stay true:
+//!
+//! * Everything here is arithmetic. No sockets, no locks, no clock: the caller
+//!   passes `now_ms` (Unix time in milliseconds) and decides when to ask.
+//! * The order for a key is the same at every node, in every build and whatever
+//!   the order in the file, or two edges would fill the same object at two upper
+//!   tiers. No seed is drawn, no floating point takes part.
+//! * An upper tier that joins or leaves moves its own share of the keys and no
+//!   other key.
+//! * No upper tier is given up for good, whatever the clock does.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod health;
+mod rendezvous;
+mod ways;
+
+pub use health::{Failure, Health, HealthRules, State, Transition};
+pub use rendezvous::{Candidates, Order, rendezvous};
+pub use ways::{Question, Topology, Way, Ways, ways};

@@ -1,0 +1,222 @@
+//! The ways to content for one request, in the order in which they are tried.
+
+use smallvec::SmallVec;
+
+use crate::{Candidates, State};
+
+/// One way to content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The upper tier at this position among the candidates.
+    Upper(usize),
+    /// The origin itself.
+    Origin,
+}
+
+/// Ways, first choice first.
+pub type Ways = SmallVec<[Way; 8]>;
+
+/// How a site's misses travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// Straight to the origin.
+    Off,
+    /// Over the upper tiers, by rendezvous hashing of the primary key.
+    Hash,
+}
+
+/// What [`ways`] is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// How the site's misses travel.
+    pub topology: Topology,
+    /// Digest of the primary key.
+    pub key: &'a [u8; 16],
+    /// The upper tiers this node may ask.
+    pub candidates: &'a Candidates,
+    /// Their states now, position by position. A candidate without one is up.
+    pub states: &'a [State],
+    /// Whether the site lets this node go to the origin itself.
+    pub direct_allowed: bool,
+}
+
+/// Lists the ways for one request.
+///
+/// Without upper tiers the origin is the only way, whatever `direct_allowed` says:
+/// it speaks of going around upper tiers, and there are none to go around.
+///
+/// With them come those that are up, in the key's order; then those in trial, for
+/// which the caller must hold [`crate::Health::begin_trial`]; then, if nothing else
+/// promises an answer (none is up and the origin may not be asked), those that are
+/// down, because a small chance is better than a certain error; then the origin,
+/// where allowed.
+///
+/// While any upper tier is up no request reaches one in trial, so that no visitor
+/// waits for a node that was down a moment ago. Whoever keeps the states therefore
+/// has to probe what is in trial, or it would stay there.
+///
+/// Never empty.
+#[must_use]
+pub fn ways(question: &Question<'_>) -> Ways {
+    if question.topology == Topology::Off || question.candidates.is_empty() {
+        return SmallVec::from_slice(&[Way::Origin]);
+    }
+    let mut up = Ways::new();
+    let mut trial = Ways::new();
+    let mut down = Ways::new();
+    for position in question.candidates.order(question.key) {
+        let class = match question.states.get(position) {
+            Some(State::Up) | None => &mut up,
+            Some(State::Trial) => &mut trial,
+            Some(State::Down { .. }) => &mut down,
+        };
+        class.push(Way::Upper(position));
+    }
+    let only_hope = up.is_empty() && !question.direct_allowed;
+    let mut ways = up;
+    ways.append(&mut trial);
+    if only_hope {
+        ways.append(&mut down);
+    }
+    if question.direct_allowed {
+        ways.push(Way::Origin);
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 16] = [42; 16];
+
+    fn three() -> Candidates {
+        Candidates::new(["upper-1", "upper-2", "upper-3"])
+    }
+
+    fn asked(topology: Topology, candidates: &Candidates, states: &[State], direct: bool) -> Ways {
+        ways(&Question {
+            topology,
+            key: &KEY,
+            candidates,
+            states,
+            direct_allowed: direct,
+        })
+    }
+
+    #[test]
+    fn without_upper_tiers_the_origin_is_the_way() {
+        let none = Candidates::default();
+        for direct in [false, true] {
+            for (topology, candidates) in [
+                (Topology::Off, &three()),
+                (Topology::Off, &none),
+                (Topology::Hash, &none),
+            ] {
+                let ways = asked(topology, candidates, &[], direct);
+                assert_eq!(ways.as_slice(), [Way::Origin], "{topology:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn states_decide_who_is_asked_and_the_key_in_which_order() {
+        const U: State = State::Up;
+        const T: State = State::Trial;
+        const D: State = State::Down { until_ms: 1 };
+        const O: Option<usize> = None;
+        // States by rank in the key's order (first choice first); ways by rank too,
+        // with O for the origin: once with the origin allowed, once without.
+        type Case = (
+            &'static [State],
+            &'static [Option<usize>],
+            &'static [Option<usize>],
+        );
+        let cases: &[Case] = &[
+            (
+                &[U, U, U],
+                &[Some(0), Some(1), Some(2), O],
+                &[Some(0), Some(1), Some(2)],
+            ),
+            (&[D, U, U], &[Some(1), Some(2), O], &[Some(1), Some(2)]),
+            (&[U, D, D], &[Some(0), O], &[Some(0)]),
+            (
+                &[T, U, U],
+                &[Some(1), Some(2), Some(0), O],
+                &[Some(1), Some(2), Some(0)],
+            ),
+            (&[T, D, U], &[Some(2), Some(0), O], &[Some(2), Some(0)]),
+            (&[D, T, D], &[Some(1), O], &[Some(1), Some(0), Some(2)]),
+            (
+                &[T, D, T],
+                &[Some(0), Some(2), O],
+                &[Some(0), Some(2), Some(1)],
+            ),
+            (&[D, D, D], &[O], &[Some(0), Some(1), Some(2)]),
+            // A candidate nothing is known about is up.
+            (
+                &[],
+                &[Some(0), Some(1), Some(2), O],
+                &[Some(0), Some(1), Some(2)],
+            ),
+        ];
+        let candidates = three();
+        let order = candidates.order(&KEY);
+        for (by_rank, direct, indirect) in cases {
+            let mut states = vec![U; by_rank.len()];
+            for (rank, state) in by_rank.iter().enumerate() {
+                states[order[rank]] = *state;
+            }
+            for (allowed, want) in [(true, direct), (false, indirect)] {
+                let want: Ways = want
+                    .iter()
+                    .map(|rank| rank.map_or(Way::Origin, |rank| Way::Upper(order[rank])))
+                    .collect();
+                let got = asked(Topology::Hash, &candidates, &states, allowed);
+                assert_eq!(got, want, "{by_rank:?}, direct {allowed}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_always_a_way_and_none_twice(
+            key: [u8; 16],
+            hash: bool,
+            count in 0_usize..12,
+            states in prop::collection::vec(
+                prop_oneof![
+                    Just(State::Up),
+                    Just(State::Trial),
+                    any::<u64>().prop_map(|until_ms| State::Down { until_ms }),
+                ],
+                0..16,
+            ),
+            direct_allowed: bool,
+        ) {
+            let names: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+            let candidates = Candidates::new(names.iter().map(String::as_str));
+            let topology = if hash { Topology::Hash } else { Topology::Off };
+            let ways = ways(&Question {
+                topology,
+                key: &key,
+                candidates: &candidates,
+                states: &states,
+                direct_allowed,
+            });
+            prop_assert!(!ways.is_empty());
+            for (at, way) in ways.iter().enumerate() {
+                prop_assert!(!ways[..at].contains(way));
+                if let Way::Upper(position) = way {
+                    prop_assert!(hash && *position < count);
+                }
+            }
+            // The origin is the last resort, and only where it may be asked.
+            let origin = ways.iter().position(|way| *way == Way::Origin);
+            prop_assert!(origin.is_none_or(|at| at == ways.len() - 1));
+            prop_assert_eq!(origin.is_some(), direct_allowed || !hash || count == 0);
+        }
+    }
+}
