@@ -249,8 +249,8 @@ pub struct Sites {
     pub revision: String,
     sites: Vec<Arc<Site>>,
     exact: HashMap<String, usize>,
-    /// Suffixes of `*.suffix` patterns, longest first.
-    wildcards: Vec<(String, usize)>,
+    /// Suffixes of `*.suffix` patterns.
+    wildcards: HashMap<String, usize>,
     catch_all: Option<usize>,
 }
 
@@ -259,7 +259,7 @@ impl Sites {
     #[must_use]
     pub fn new(revision: String, sites: Vec<Site>) -> Self {
         let mut exact = HashMap::new();
-        let mut wildcards = Vec::new();
+        let mut wildcards = HashMap::new();
         let mut catch_all = None;
         for (at, site) in sites.iter().enumerate() {
             for host in &site.hosts {
@@ -267,12 +267,13 @@ impl Sites {
                     HostPattern::Exact(name) => {
                         exact.insert(name.clone(), at);
                     }
-                    HostPattern::Suffix(suffix) => wildcards.push((suffix.clone(), at)),
+                    HostPattern::Suffix(suffix) => {
+                        wildcards.insert(suffix.clone(), at);
+                    }
                     HostPattern::Any => catch_all = Some(at),
                 }
             }
         }
-        wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         Self {
             revision,
             sites: sites.into_iter().map(Arc::new).collect(),
@@ -282,22 +283,33 @@ impl Sites {
         }
     }
 
-    /// The site that serves `host` (lower case, no port, no trailing dot):
-    /// an exact name wins over a wildcard, a longer wildcard over a shorter one.
+    /// The site that serves `host` (lower case, no port, no trailing dot; an
+    /// IPv6 address with or without brackets): an exact name wins over a
+    /// wildcard, a longer wildcard over a shorter one.
+    ///
+    /// Costs a look-up a label, however many sites there are.
     #[must_use]
     pub fn find(&self, host: &str) -> Option<&Arc<Site>> {
-        if let Some(at) = self.exact.get(host) {
-            return self.sites.get(*at);
-        }
-        let wildcard = self.wildcards.iter().find(|(suffix, _)| {
-            host.len() > suffix.len() + 1
-                && host.ends_with(suffix.as_str())
-                && host.as_bytes()[host.len() - suffix.len() - 1] == b'.'
-        });
-        wildcard
-            .map(|(_, at)| *at)
+        let unbracketed = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let host = unbracketed.unwrap_or(host);
+        let exact = self.exact.get(host).copied();
+        exact
+            .or_else(|| self.find_wildcard(host))
             .or(self.catch_all)
             .and_then(|at| self.sites.get(at))
+    }
+
+    fn find_wildcard(&self, host: &str) -> Option<usize> {
+        if self.wildcards.is_empty() {
+            return None;
+        }
+        // From the left, so that the longest suffix is met first. What stands
+        // before the first dot must not be empty: `*.` stands for a label.
+        let dots = host.match_indices('.').filter(|(at, _)| *at > 0);
+        dots.filter_map(|(at, _)| host.get(at + 1..))
+            .find_map(|suffix| self.wildcards.get(suffix).copied())
     }
 
     /// The site of that name.
@@ -313,7 +325,8 @@ impl Sites {
     }
 }
 
-/// Which hosts a site serves. Names are lower case.
+/// Which hosts a site serves. Names are lower case, IPv6 addresses without
+/// brackets and in their canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// `shop.example`

@@ -1,0 +1,90 @@
+//! The values that hold where an operator writes none.
+//!
+//! `docs/operations/configuration.md` lists them; `tests/documented.rs` holds
+//! that page and these functions together.
+
+use crate::model::{AccessLog, Cache, Limits, LogLevel, SetCookie, Store, Telemetry, Timeouts};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+impl Default for Store {
+    /// 256 MiB of memory, objects up to 64 MiB, 32 variants a key.
+    fn default() -> Self {
+        Self {
+            bytes_max: 256 * MIB,
+            object_bytes_max: 64 * MIB,
+            variants_max: 32,
+        }
+    }
+}
+
+impl Default for Limits {
+    /// Heads of 32 KiB and 100 fields, request bodies of 1 GiB, 10,000
+    /// connections, 256 MiB being filled at once, 1 MiB of window, 4 hops.
+    fn default() -> Self {
+        Self {
+            head_bytes_max: 32 * 1024,
+            fields_max: 100,
+            request_body_bytes_max: GIB,
+            connections_max: 10_000,
+            fill_bytes_in_flight_max: 256 * MIB,
+            fill_window_bytes: 1024 * 1024,
+            hops_max: 4,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    /// A second to connect, 15 seconds for an upstream's next byte, 30 seconds
+    /// for a whole answer, 75 seconds of keep-alive for visitors and 30 for our
+    /// own idle connections.
+    fn default() -> Self {
+        Self {
+            head_ms: 10_000,
+            keepalive_ms: 75_000,
+            write_ms: 30_000,
+            request_body_ms: 30_000,
+            connect_ms: 1_000,
+            first_byte_ms: 15_000,
+            between_bytes_ms: 15_000,
+            collapse_ms: 10_000,
+            pool_idle_ms: 30_000,
+            laggard_ms: 10_000,
+            answer_ms: 30_000,
+        }
+    }
+}
+
+impl Default for Telemetry {
+    /// Access log on standard output with one hit in a hundred, every request
+    /// traced but nothing exported, 8,192 records in the queue.
+    fn default() -> Self {
+        Self {
+            access_log: AccessLog::Stdout,
+            hit_log_ratio: 0.01,
+            otlp_endpoint: None,
+            trace_ratio: 1.0,
+            queue_records_max: 8_192,
+            log_level: LogLevel::Info,
+        }
+    }
+}
+
+impl Default for Cache {
+    /// What the origin's fields and RFC 9111's heuristics allow, and no more.
+    fn default() -> Self {
+        Self {
+            default_ttl_ms: None,
+            ttl_max_ms: None,
+            heuristic: true,
+            stale_while_revalidate_ms: 0,
+            stale_if_error_ms: 0,
+            set_cookie: SetCookie::Bypass,
+            honour_request_directives: true,
+            normalise_accept_encoding: true,
+            normalise_accept_language: false,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `[store]`, `[limits]`, `[timeouts]` and `[telemetry]` of a node's file.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::disk::{Named, Use};
+use super::reader::{Item, Table};
+use super::values::{self, Fault, shown};
+use crate::model::{AccessLog, Limits, LogLevel, Store, Telemetry, Timeouts};
+
+/// More than any machine has; it only catches a slip of the unit.
+const BYTES_MAX: u64 = 1 << 50;
+
+/// A day. A longer wait is a slip of the unit.
+const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
+
+pub(crate) fn store(table: &mut Table<'_>) -> Option<Store> {
+    let default = Store::default();
+    let bytes_max = table.bytes("bytes_max", default.bytes_max, 1..=BYTES_MAX);
+    let object = table.take("object_bytes_max");
+    let variants_max = table.whole("variants_max", default.variants_max, 1..=100_000);
+
+    let written = object
+        .as_ref()
+        .and_then(|item| item.bytes::<u64>(1..=BYTES_MAX));
+    if let (Some(item), Some(written)) = (&object, written)
+        && written > bytes_max
+    {
+        item.problem(
+            "is more than the whole store",
+            format!(
+                "lower it to at most `bytes_max`, {}",
+                values::size_text(bytes_max)
+            ),
+        );
+    }
+    Some(Store {
+        bytes_max,
+        // A small store that says nothing about objects is no contradiction.
+        object_bytes_max: written.unwrap_or(default.object_bytes_max.min(bytes_max)),
+        variants_max,
+    })
+}
+
+pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
+    let default = Limits::default();
+    Some(Limits {
+        head_bytes_max: table.bytes("head_bytes_max", default.head_bytes_max, 512..=1 << 24),
+        fields_max: table.whole("fields_max", default.fields_max, 1..=10_000),
+        request_body_bytes_max: table.bytes(
+            "request_body_bytes_max",
+            default.request_body_bytes_max,
+            0..=BYTES_MAX,
+        ),
+        connections_max: table.whole("connections_max", default.connections_max, 1..=10_000_000),
+        fill_bytes_in_flight_max: table.bytes(
+            "fill_bytes_in_flight_max",
+            default.fill_bytes_in_flight_max,
+            1024..=BYTES_MAX,
+        ),
+        fill_window_bytes: table.bytes(
+            "fill_window_bytes",
+            default.fill_window_bytes,
+            1024..=1 << 30,
+        ),
+        hops_max: table.whole("hops_max", default.hops_max, 1..=255),
+    })
+}
+
+pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
+    let default = Timeouts::default();
+    let mut wait = |key, default| table.whole(key, default, WAIT_MS);
+    let timeouts = Timeouts {
+        head_ms: wait("head_ms", default.head_ms),
+        keepalive_ms: wait("keepalive_ms", default.keepalive_ms),
+        write_ms: wait("write_ms", default.write_ms),
+        request_body_ms: wait("request_body_ms", default.request_body_ms),
+        connect_ms: wait("connect_ms", default.connect_ms),
+        first_byte_ms: wait("first_byte_ms", default.first_byte_ms),
+        between_bytes_ms: wait("between_bytes_ms", default.between_bytes_ms),
+        collapse_ms: wait("collapse_ms", default.collapse_ms),
+        pool_idle_ms: wait("pool_idle_ms", default.pool_idle_ms),
+        laggard_ms: wait("laggard_ms", default.laggard_ms),
+        answer_ms: wait("answer_ms", default.answer_ms),
+    };
+    if timeouts.pool_idle_ms >= timeouts.keepalive_ms {
+        table.problem(
+            format!(
+                "`pool_idle_ms` ({}) is not below `keepalive_ms` ({}): a peer with the same \
+                 settings may close a connection just as a request goes out on it",
+                timeouts.pool_idle_ms, timeouts.keepalive_ms
+            ),
+            "lower `pool_idle_ms`, so that this side closes an idle connection first",
+        );
+    }
+    Some(timeouts)
+}
+
+const LEVELS: [(&str, LogLevel); 3] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+];
+
+pub(crate) fn telemetry(
+    table: &mut Table<'_>,
+    file: &Path,
+    files: &mut Vec<Named>,
+) -> Option<Telemetry> {
+    let default = Telemetry::default();
+    let access_log = table.take("access_log");
+    let hit_log_ratio = table.ratio("hit_log_ratio", default.hit_log_ratio);
+    let otlp_endpoint = table.take("otlp_endpoint");
+    let trace_ratio = table.ratio("trace_ratio", default.trace_ratio);
+    let queue_records_max =
+        table.whole("queue_records_max", default.queue_records_max, 1..=1 << 24);
+    let log_level = table.choice("log_level", default.log_level, &LEVELS);
+
+    let access_log = match access_log {
+        Some(item) => log(&item, file, files),
+        None => Some(default.access_log),
+    };
+    Some(Telemetry {
+        access_log: access_log?,
+        hit_log_ratio,
+        otlp_endpoint: otlp_endpoint.and_then(|item| item.parse(values::endpoint)),
+        trace_ratio,
+        queue_records_max,
+        log_level,
+    })
+}
+
+fn log(item: &Item<'_>, file: &Path, files: &mut Vec<Named>) -> Option<AccessLog> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let log = item.parse(|text| match text {
+        "off" => Ok(AccessLog::Off),
+        "stdout" => Ok(AccessLog::Stdout),
+        "stderr" => Ok(AccessLog::Stderr),
+        _ => match text.strip_prefix("file:").filter(|path| !path.is_empty()) {
+            Some(path) => Ok(AccessLog::File(folder.join(path))),
+            None => Err(Fault {
+                what: format!("{} is no place for a log", shown(text)),
+                mend: "write \"stdout\", \"stderr\", \"off\" or \"file:PATH\"".to_owned(),
+            }),
+        },
+    })?;
+    if let AccessLog::File(path) = &log {
+        files.push(Named {
+            path: path.clone(),
+            place: item.place().clone(),
+            what: Use::Log,
+        });
+    }
+    Some(log)
+}
