@@ -1,0 +1,263 @@
+//! A node's handle to its observer.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use opentelemetry::InstrumentationScope;
+use parking_lot::Mutex;
+
+use crate::event::Event;
+use crate::export::Exporter;
+use crate::in_flight::{InFlight, InFlightGuard, InFlightRow, Table};
+use crate::limit::Limiter;
+use crate::lines::Source;
+use crate::metrics::{Dropped, Metrics};
+use crate::record::{Done, Outcome, Record};
+use crate::sample::Ratio;
+use crate::sink;
+use crate::worker::{Admitted, Worker};
+
+/// Events that wait for the thread. The limit per reason keeps them few.
+const EVENTS_QUEUED_MAX: usize = 256;
+
+/// The longest record queue a setting can ask for: its slots are allocated at once.
+const RECORDS_QUEUED_MAX: usize = 1 << 20;
+
+/// What a node wants observed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The node's name, on every line and span.
+    pub node: String,
+    /// `edge` or `upper-tier`.
+    pub role: &'static str,
+    /// Whether records become access-log lines.
+    pub access_log: bool,
+    /// Share of hits that get a line, 0 to 1. Misses and errors all do.
+    pub hit_log_ratio: f64,
+    /// Collector for OTLP over HTTP, for example `http://127.0.0.1:4318`; spans go
+    /// to `/v1/traces` below it. None: nothing is exported.
+    pub otlp_endpoint: Option<String>,
+    /// Share of requests without a trace that get one, 0 to 1.
+    pub trace_ratio: f64,
+    /// Records waiting for the thread; beyond it they are dropped and counted.
+    pub queue_records_max: usize,
+}
+
+/// A node's observer: a handle that is cheap to clone and to call from any thread.
+///
+/// There is one per node, and no state is shared between nodes of one process but
+/// the log. Its threads end when the last clone is dropped.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    metrics: Arc<Metrics>,
+    in_flight: Arc<Table>,
+    limiter: Mutex<Limiter>,
+    records: Sender<Record>,
+    events: Sender<Admitted>,
+    flush: Sender<Sender<()>>,
+    access_log: bool,
+    exports: bool,
+    hits: Ratio,
+    traces: Ratio,
+}
+
+impl Observer {
+    /// Starts the thread `observe-<node>` and, where spans are exported, a second
+    /// one for that. Where the system gives no thread, counters still count, and
+    /// records and events are dropped and counted.
+    #[must_use]
+    pub fn start(settings: Settings) -> Observer {
+        let (observer, worker) = Observer::prepare(settings);
+        // The closure owns the queues' far ends, so a failure to spawn closes them
+        // and every send finds that out.
+        let _unless_no_thread = thread::Builder::new()
+            .name(format!("observe-{}", worker.source.node))
+            .spawn(move || worker.run());
+        observer
+    }
+
+    /// Both ends, with nobody at the far one yet.
+    fn prepare(settings: Settings) -> (Observer, Worker) {
+        let Settings {
+            node,
+            role,
+            access_log,
+            hit_log_ratio,
+            otlp_endpoint,
+            trace_ratio,
+            queue_records_max,
+        } = settings;
+        let metrics = Arc::new(Metrics::new());
+        let source = Arc::new(Source { node, role });
+        let exporter = otlp_endpoint.and_then(|endpoint| {
+            Exporter::start(&endpoint, Arc::clone(&source), Arc::clone(&metrics))
+        });
+        let (records, record_queue) = bounded(queue_records_max.clamp(1, RECORDS_QUEUED_MAX));
+        let (events, event_queue) = bounded(EVENTS_QUEUED_MAX);
+        let (flush, flushes) = bounded(1);
+        let inner = Inner {
+            metrics: Arc::clone(&metrics),
+            in_flight: Arc::default(),
+            limiter: Mutex::default(),
+            records,
+            events,
+            flush,
+            access_log,
+            exports: exporter.is_some(),
+            hits: Ratio::new(hit_log_ratio),
+            traces: Ratio::new(trace_ratio),
+        };
+        let worker = Worker {
+            records: record_queue,
+            events: event_queue,
+            flushes,
+            source,
+            metrics,
+            exporter,
+            access_log,
+            scope: InstrumentationScope::builder("headwater")
+                .with_version(env!("CARGO_PKG_VERSION"))
+                .build(),
+        };
+        (
+            Observer {
+                inner: Arc::new(inner),
+            },
+            worker,
+        )
+    }
+
+    /// The node's counters and gauges.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// All metrics as Prometheus text, format 0.0.4
+    /// (`text/plain; version=0.0.4; charset=utf-8`), as of the latest time the
+    /// observer was told, which records, events and its own waiting move on.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.render_at(self.inner.metrics.latest_ms())
+    }
+
+    /// The same as of `now_ms` (Unix ms), for whoever knows the time.
+    #[must_use]
+    pub fn render_at(&self, now_ms: u64) -> String {
+        self.inner
+            .metrics
+            .render(now_ms, self.inner.in_flight.len(), sink::lines_lost())
+    }
+
+    /// Counts a finished response. For every one; a handful of relaxed additions.
+    pub fn count(&self, done: &Done) {
+        self.inner.metrics.count(done);
+    }
+
+    /// Whether a record should be built: it would become a line or spans.
+    ///
+    /// With an access log, everything but a hit gets a line, and so does a failed
+    /// one; of hits the configured share does. A sampled trace is told in full, its
+    /// line included, where there is a collector.
+    #[must_use]
+    pub fn wants(&self, outcome: Outcome, status: u16, sampled: bool) -> bool {
+        let inner = &*self.inner;
+        (sampled && inner.exports)
+            || (inner.access_log && (!outcome.is_hit() || status >= 500 || inner.hits.draw()))
+    }
+
+    /// Hands a record over. Never waits: one that finds the queue full is dropped
+    /// and counted.
+    pub fn record(&self, record: Record) {
+        if self.inner.records.try_send(record).is_err() {
+            self.inner.metrics.dropped(Dropped::Record, 1);
+        }
+    }
+
+    /// Reports an event at `now_ms` (Unix ms). Never waits.
+    ///
+    /// What the event stands for is counted before anything can lose its line:
+    /// `ControlRejected`, `TierRefused`, `Reloaded` and `ReloadFailed` bump their
+    /// counters, `UpperTierUp` and `UpperTierDown` set their gauge. Lines are
+    /// limited per event and reason; the next line of that reason says how many
+    /// were suppressed.
+    pub fn event(&self, event: Event, now_ms: u64) {
+        let inner = &*self.inner;
+        inner.metrics.saw(now_ms);
+        count_event(&inner.metrics, &event);
+        let Some(suppressed) = inner.limiter.lock().admit(event.limit_key(), now_ms) else {
+            return;
+        };
+        if inner
+            .events
+            .try_send(Admitted {
+                event,
+                now_ms,
+                suppressed,
+            })
+            .is_err()
+        {
+            inner.metrics.dropped(Dropped::Event, 1);
+        }
+    }
+
+    /// Whether a request that came without a trace gets a sampled one. `random` are
+    /// uniform bits, best those of its trace id.
+    #[must_use]
+    pub fn head_sample(&self, random: u64) -> bool {
+        self.inner.traces.takes(random)
+    }
+
+    /// Lists a request that leaves the fast path until the guard is dropped.
+    pub fn enter(&self, request: InFlight) -> InFlightGuard {
+        self.inner.in_flight.enter(request)
+    }
+
+    /// The requests in flight at `now_ms` (Unix ms), the oldest first.
+    #[must_use]
+    pub fn in_flight(&self, now_ms: u64) -> Vec<InFlightRow> {
+        self.inner.metrics.saw(now_ms);
+        self.inner.in_flight.rows(now_ms)
+    }
+
+    /// Writes out what was handed over before: lines and spans. Waits for at most
+    /// `timeout` and says whether that was enough. The observer goes on working;
+    /// blocking, so not to be called on a thread that serves requests.
+    pub fn shutdown(&self, timeout: Duration) -> bool {
+        let (done, waiting) = bounded::<()>(1);
+        if self.inner.flush.send_timeout(done, timeout).is_err() {
+            return false;
+        }
+        // The far end never sends: it drops its half when everything is out.
+        waiting.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+fn count_event(metrics: &Metrics, event: &Event) {
+    match event {
+        Event::ControlRejected {
+            side, reason, peer, ..
+        } => {
+            metrics.tier_control_rejected(*side, reason, peer);
+        }
+        Event::TierRefused { reason, peer } => metrics.tier_refused(reason, peer),
+        Event::UpperTierDown { peer, .. } => metrics.upper_tier_up(peer, false),
+        Event::UpperTierUp { peer } => metrics.upper_tier_up(peer, true),
+        Event::Reloaded { .. } => metrics.config_reloaded("ok"),
+        Event::ReloadFailed { .. } => metrics.config_reloaded("failed"),
+        Event::KeyWarning { .. }
+        | Event::Started { .. }
+        | Event::Stopping { .. }
+        | Event::Note { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
