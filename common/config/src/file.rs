@@ -7,6 +7,7 @@
 mod across;
 mod cache;
 mod disk;
+mod hosts;
 mod node;
 mod reader;
 mod settings;

@@ -1,7 +1,7 @@
 //! What no single file shows: whether a node and the sites fit together.
 
+use super::hosts;
 use super::sites::Written;
-use super::values;
 use crate::model::{Fallback, Node, Role, Sites, Topology};
 use crate::problem::Notes;
 
@@ -46,7 +46,7 @@ fn pools_that_are_this_node(node: &Node, sites: &Sites, written: &Written, notes
             let own = node
                 .listeners
                 .iter()
-                .find(|own| values::reaches(server, own.address));
+                .find(|own| hosts::reaches(server, own.address));
             let place = written.server_places.get(&(pool.name.clone(), at));
             if let (Some(own), Some(place)) = (own, place) {
                 notes.warnings.push(place.problem(

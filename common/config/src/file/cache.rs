@@ -2,8 +2,7 @@
 
 use http::HeaderName;
 
-use super::reader::{Item, Table};
-use super::sites::each;
+use super::reader::{Item, Table, each};
 use super::values::{self, Fault, shown};
 use crate::model::{Cache, KeyRules, QueryRule, SetCookie};
 

@@ -5,7 +5,7 @@
 //! All reading is bounded, and only regular files are opened: a pipe would
 //! make a start hang.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,13 @@ pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Reads a whole text file of bounded size. The error is a sentence's end:
 /// `does not exist`.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    read(path).map(|(text, _)| text)
+}
+
+/// The text with the metadata of that very file, whatever the path names next.
+fn read(path: &Path) -> Result<(String, Metadata), String> {
     let file = File::open(path).map_err(|error| reason(&error))?;
+    let metadata = file.metadata().map_err(|error| reason(&error))?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
@@ -52,7 +58,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err("is larger than 16 MiB".to_owned());
     }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    Ok((text, metadata))
 }
 
 fn reason(error: &io::Error) -> String {
@@ -101,8 +108,8 @@ fn look_at_one(named: &Named, notes: &mut Notes) -> Option<String> {
         refuse("is no regular file", "name a file".to_owned());
         return None;
     }
-    let text = match read_text(path) {
-        Ok(text) => text,
+    let (text, metadata) = match read(path) {
+        Ok(read) => read,
         Err(why) => {
             refuse(
                 &why,
@@ -126,7 +133,7 @@ fn look_at_one(named: &Named, notes: &mut Notes) -> Option<String> {
         );
         return None;
     }
-    if *what != Use::Certificate && !permissions(path, place, notes) {
+    if *what != Use::Certificate && !permissions(path, &metadata, place, notes) {
         return None;
     }
     Some(text)
@@ -161,11 +168,10 @@ fn log_folder(path: &Path, place: &Place, notes: &mut Notes) {
 
 /// Whether the permissions of a secret file let us use it.
 #[cfg(unix)]
-fn permissions(path: &Path, place: &Place, notes: &mut Notes) -> bool {
+fn permissions(path: &Path, metadata: &Metadata, place: &Place, notes: &mut Notes) -> bool {
     use std::os::unix::fs::PermissionsExt;
 
-    // The read before this succeeded; a file gone since is no secret to guard.
-    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    let mode = metadata.permissions().mode();
     let shown = path.display();
     let mend = format!("run `chmod 600 {shown}`");
     if mode & 0o002 != 0 {
@@ -184,7 +190,7 @@ fn permissions(path: &Path, place: &Place, notes: &mut Notes) -> bool {
 }
 
 #[cfg(not(unix))]
-fn permissions(_: &Path, _: &Place, _: &mut Notes) -> bool {
+fn permissions(_: &Path, _: &Metadata, _: &Place, _: &mut Notes) -> bool {
     true
 }
 

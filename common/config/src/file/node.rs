@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::disk::{Named, Use};
-use super::reader::{Item, Reader, Table};
-use super::sites::each;
+use super::hosts;
+use super::reader::{Item, Reader, Table, each};
 use super::values::{self, Fault, shown};
 use super::{settings, tls};
-use crate::model::{Admin, Limits, Listener, Node, Role, Store, Telemetry, Timeouts, UpperTier};
+use crate::model::{
+    Admin, HostPort, Limits, Listener, Node, Role, Store, Telemetry, Timeouts, UpperTier,
+};
 use crate::problem::{Notes, Place};
 
 /// What a node's file says, and what is still to be fetched from elsewhere.
@@ -36,7 +38,7 @@ pub(crate) fn read(text: &str, file: &Path, role: Option<Role>, notes: &mut Note
         file: file.to_owned(),
         ..Walk::default()
     };
-    let node = Reader::read(text, file, notes, |top| walk.top(top, role));
+    let node = Reader::read(text, file, &TOP_KEYS, notes, |top| walk.top(top, role));
     let clean = notes.problems.len() == problems_before;
     Written {
         node: node.filter(|_| clean),
@@ -54,7 +56,13 @@ struct Walk {
     files: Vec<Named>,
     key_env: Vec<(String, Place)>,
     token_env: Option<(String, Place)>,
+    /// Every listening address that could be read, whatever else is wrong.
+    listening: Vec<(SocketAddr, Place)>,
 }
+
+/// Keys at the top of the file that are no tables, and are easily written
+/// below one: TOML gives all that follows `[admin]` to it.
+const TOP_KEYS: [&str; 3] = ["role", "sites", "trusted_proxies"];
 
 const ROLES: [(&str, Role); 2] = [("edge", Role::Edge), ("upper-tier", Role::UpperTier)];
 
@@ -79,13 +87,12 @@ impl Walk {
         let sites_file = sites.and_then(|item| Some((item.path()?, item.place().clone())));
         self.sites_file.clone_from(&sites_file);
         let listeners = listen.and_then(|item| self.listeners(&item));
-        let known_listeners = listeners.as_deref().unwrap_or_default();
-        let admin = self.admin(admin.as_ref(), known_listeners);
+        let admin = self.admin(top, admin.as_ref());
         let trusted_proxies = each(&trusted_proxies, trusted_proxy);
         let itself = Itself {
             role,
             name: name.as_deref(),
-            listeners: known_listeners,
+            listening: self.listening.iter().map(|(own, _)| *own).collect(),
         };
         let needs_keys = upper_tier.is_some() || role == Some(Role::UpperTier);
         let upper_tiers = match upper_tier {
@@ -114,29 +121,19 @@ impl Walk {
             item.problem("is empty", "add a `[[listen]]` with an `address`");
             return None;
         }
-        let mut taken: Vec<(SocketAddr, Place)> = Vec::new();
         each(&written, |item| {
             item.table(|table| {
                 let address = table.required("address", "address = \"0.0.0.0:8081\"");
                 let tls = table.take("tls");
                 let proxy_protocol = table.flag("proxy_protocol", false);
                 let http2 = table.flag("http2", true);
-                let tls = match tls {
-                    Some(item) => Some(tls::listener(&item, &mut self.files)?),
-                    None => None,
-                };
+                let tls = tls.and_then(|item| tls::listener(&item, &mut self.files));
                 let item = address?;
-                let address = item.parse(values::listen_address)?;
-                if let Some((other, place)) = taken
-                    .iter()
-                    .find(|(other, _)| values::overlap(*other, address))
-                {
-                    item.problem(
-                        format!("clashes with the listener on {other}{}", place.line_note()),
-                        "give each listener its own port",
-                    );
+                let address = item.parse(hosts::listen_address)?;
+                if let Some(clash) = self.clash(address) {
+                    item.problem(clash, "give each listener its own port");
                 }
-                taken.push((address, item.place().clone()));
+                self.listening.push((address, item.place().clone()));
                 Some(Listener {
                     address,
                     tls,
@@ -147,43 +144,23 @@ impl Walk {
         })
     }
 
-    fn admin(&mut self, item: Option<&Item<'_>>, listeners: &[Listener]) -> Option<Admin> {
+    fn admin(&mut self, top: &Table<'_>, item: Option<&Item<'_>>) -> Option<Admin> {
         let Some(item) = item else {
-            return Some(Admin {
-                address: default_admin_address(listeners),
-                token: None,
-            });
+            let place = Place {
+                key: "admin".to_owned(),
+                ..top.place().clone()
+            };
+            return Some(self.default_admin(top, &place));
         };
         item.table(|table| {
             let address_item = table.take("address");
-            let token_file = table.take("token_file");
-            let token_env = table.take("token_env");
-            if token_file.is_some() && token_env.is_some() {
-                table.problem("has two tokens", "keep one of `token_file` and `token_env`");
-            }
-            let has_token = token_file.is_some() || token_env.is_some();
-            if let Some(item) = token_file {
-                tls::named(&item, Use::Token, &mut self.files);
-            }
-            if let Some(item) = token_env {
-                let name = item.parse(variable_name);
-                self.token_env = name.map(|name| (name, item.place().clone()));
-            }
+            let has_token = self.admin_token(table);
             let Some(item) = address_item else {
-                return Some(Admin {
-                    address: default_admin_address(listeners),
-                    token: None,
-                });
+                return Some(self.default_admin(table, item.place()));
             };
-            let address = item.parse(values::listen_address)?;
-            let clash = listeners
-                .iter()
-                .find(|listener| values::overlap(listener.address, address));
-            if let Some(listener) = clash {
-                item.problem(
-                    format!("clashes with the listener on {}", listener.address),
-                    "give the admin listener its own port",
-                );
+            let address = item.parse(hosts::listen_address)?;
+            if let Some(clash) = self.clash(address) {
+                item.problem(clash, "give the admin listener its own port");
             }
             if !address.ip().is_loopback() && !has_token {
                 item.problem(
@@ -197,6 +174,54 @@ impl Walk {
                 token: None,
             })
         })
+    }
+
+    /// Notes where the token stands; says whether there is to be one.
+    fn admin_token(&mut self, table: &mut Table<'_>) -> bool {
+        let file = table.take("token_file");
+        let env = table.take("token_env");
+        if file.is_some() && env.is_some() {
+            table.problem("has two tokens", "keep one of `token_file` and `token_env`");
+        }
+        let some = file.is_some() || env.is_some();
+        if let Some(item) = file {
+            tls::named(&item, Use::Token, &mut self.files);
+        }
+        if let Some(item) = env {
+            let name = item.parse(variable_name);
+            self.token_env = name.map(|name| (name, item.place().clone()));
+        }
+        some
+    }
+
+    /// On loopback, a thousand above the first listener's port; any free port
+    /// where there is no such number.
+    fn default_admin(&self, table: &Table<'_>, place: &Place) -> Admin {
+        let first = self.listening.first().map_or(0, |(first, _)| first.port());
+        let port = match first {
+            0 => 0,
+            port => port.checked_add(1_000).unwrap_or(0),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if let Some(clash) = self.clash(address) {
+            table.problem_at(
+                place,
+                &format!("names no address, and its default {address} {clash}"),
+                "give `[admin]` an `address` with a port of its own",
+            );
+        }
+        Admin {
+            address,
+            token: None,
+        }
+    }
+
+    /// What an address has against the listeners before it.
+    fn clash(&self, address: SocketAddr) -> Option<String> {
+        let mut earlier = self.listening.iter();
+        let (other, place) = earlier.find(|(other, _)| hosts::overlap(*other, address))?;
+        let line = place.line_note();
+        Some(format!("clashes with the listener on {other}{line}"))
     }
 
     fn upper_tiers(&mut self, item: &Item<'_>, itself: &Itself<'_>) -> Option<Vec<UpperTier>> {
@@ -216,7 +241,7 @@ impl Walk {
                 let name = name_item.as_ref().and_then(|item| item.parse(values::name));
                 let address = address_item
                     .as_ref()
-                    .and_then(|item| item.parse(values::host_port));
+                    .and_then(|item| item.parse(hosts::host_port));
                 if let (Some(item), Some(name)) = (&name_item, &name) {
                     itself.refuse_name(item, name);
                     once(item, name, &mut names);
@@ -237,7 +262,6 @@ impl Walk {
     }
 
     fn keys(&mut self, top: &Table<'_>, item: Option<&Item<'_>>, needed: bool) {
-        let mend = "add `[keys]` with `files` or `env`; `headwater keygen` makes a key";
         let Some(item) = item else {
             if needed {
                 let place = Place {
@@ -247,7 +271,7 @@ impl Walk {
                 top.problem_at(
                     &place,
                     "is missing: tiers sign what they tell each other",
-                    mend,
+                    "add `[keys]` with `files` or `env`; `headwater keygen` makes a key",
                 );
             }
             return;
@@ -256,7 +280,10 @@ impl Walk {
             let files = table.list("files");
             let env = table.list("env");
             if needed && files.is_empty() && env.is_empty() {
-                table.problem("names no key", mend);
+                table.problem(
+                    "names no key",
+                    "name one in `files` or `env`; `headwater keygen` makes a key",
+                );
             }
             for item in &files {
                 tls::named(item, Use::SigningKey, &mut self.files);
@@ -275,7 +302,7 @@ impl Walk {
 struct Itself<'n> {
     role: Option<Role>,
     name: Option<&'n str>,
-    listeners: &'n [Listener],
+    listening: Vec<SocketAddr>,
 }
 
 impl Itself<'_> {
@@ -288,11 +315,11 @@ impl Itself<'_> {
         }
     }
 
-    fn refuse_address(&self, item: &Item<'_>, address: &crate::model::HostPort) {
-        let mut listeners = self.listeners.iter();
-        if let Some(own) = listeners.find(|own| values::reaches(address, own.address)) {
+    fn refuse_address(&self, item: &Item<'_>, address: &HostPort) {
+        let mut listening = self.listening.iter();
+        if let Some(own) = listening.find(|own| hosts::reaches(address, **own)) {
             item.problem(
-                format!("is this node itself, which listens on {}", own.address),
+                format!("is this node itself, which listens on {own}"),
                 "write the address of another node",
             );
         }
@@ -333,19 +360,8 @@ fn section<'a, T>(
     }
 }
 
-/// On loopback, a thousand above the first listener's port; any free port where
-/// there is no such number.
-fn default_admin_address(listeners: &[Listener]) -> SocketAddr {
-    let first = listeners.first().map_or(0, |first| first.address.port());
-    let port = match first {
-        0 => 0,
-        port => port.checked_add(1_000).unwrap_or(0),
-    };
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
 fn trusted_proxy(item: &Item<'_>) -> Option<ipnet::IpNet> {
-    let network = item.parse(values::network)?;
+    let network = item.parse(hosts::network)?;
     if network.prefix_len() == 0 {
         item.warning(
             "trusts everybody to say which client a request comes from",

@@ -22,22 +22,26 @@ use crate::problem::{Notes, Place, Problem};
 pub(crate) struct Reader<'a> {
     file: &'a Path,
     text: &'a str,
+    top_keys: &'static [&'static str],
     line_starts: Vec<usize>,
     notes: RefCell<Notes>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `text` with `read`, which gets the top table. None is also the
-    /// answer for what is not TOML at all.
+    /// answer for what is not TOML at all. A key of `top_keys` inside a table is
+    /// refused with the advice to move it to the top.
     pub(crate) fn read<T>(
         text: &'a str,
         file: &'a Path,
+        top_keys: &'static [&'static str],
         notes: &mut Notes,
         read: impl FnOnce(&mut Table<'_>) -> Option<T>,
     ) -> Option<T> {
         let reader = Reader {
             file,
             text,
+            top_keys,
             line_starts: line_starts(text),
             notes: RefCell::default(),
         };
@@ -242,19 +246,15 @@ impl<'a> Table<'a> {
             let near = values::nearest(key, self.asked.iter().copied());
             let mend = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                // A common slip: TOML gives all that follows `[admin]` to it.
-                None if TOP_KEYS.contains(key) => {
+                None if self.reader.top_keys.contains(key) => {
                     "move it to the top of the file, above the first `[table]`".to_owned()
                 }
                 None => format!("remove it, or use one of {}", known(&self.asked)),
             };
-            item.problem("is no key that is known here", mend);
+            item.problem("is an unknown key", mend);
         }
     }
 }
-
-/// Keys that stand at the top of a node's file and are no tables.
-const TOP_KEYS: [&str; 4] = ["role", "name", "sites", "trusted_proxies"];
 
 fn known(keys: &[&str]) -> String {
     let quoted: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
@@ -323,7 +323,7 @@ impl<'a> Item<'a> {
     /// A path, relative to the folder of the file that names it.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         let text = self.text()?;
-        if text.is_empty() || text.contains('\0') {
+        if text.is_empty() || text.contains(char::is_control) {
             self.problem("is no file name", "write the path of a file");
             return None;
         }
@@ -360,7 +360,7 @@ impl<'a> Item<'a> {
         let value = u64::try_from(number).ok().filter(|n| range.contains(n));
         let value = value.and_then(|n| T::try_from(n).ok());
         if value.is_none() {
-            self.problem(format!("is out of range: {number}"), mend);
+            self.problem(format!("is out of range: {}", self.digits()), mend);
         }
         value
     }
@@ -383,7 +383,10 @@ impl<'a> Item<'a> {
                 values::size_text(*range.end()),
             );
             self.problem(
-                format!("is out of range: {number} bytes"),
+                match self.value.as_str() {
+                    Some(text) => format!("is out of range: {}", shown(text)),
+                    None => format!("is out of range: {} bytes", self.digits()),
+                },
                 format!("write a size from {least} to {most}"),
             );
         }
@@ -473,9 +476,23 @@ impl<'a> Item<'a> {
         self.problem(format!("{is}, which does not fit"), mend);
     }
 
+    fn digits(&self) -> String {
+        let integer = self.value.as_integer();
+        integer.map_or_else(String::new, |integer| values::clipped(&integer.to_string()))
+    }
+
     fn integer(&self) -> Option<i128> {
         let integer = self.value.as_integer()?;
         // What needs more than 127 bits is out of every range, as this is.
         Some(i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX))
     }
+}
+
+/// Reads every element, so that each notes its own problem; None if one did.
+pub(crate) fn each<'a, T>(
+    items: &[Item<'a>],
+    mut read: impl FnMut(&Item<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let read: Vec<_> = items.iter().map(&mut read).collect();
+    read.into_iter().collect()
 }

@@ -17,33 +17,59 @@ const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 pub(crate) fn store(table: &mut Table<'_>) -> Option<Store> {
     let default = Store::default();
     let bytes_max = table.bytes("bytes_max", default.bytes_max, 1..=BYTES_MAX);
-    let object = table.take("object_bytes_max");
-    let variants_max = table.whole("variants_max", default.variants_max, 1..=100_000);
-
-    let written = object
-        .as_ref()
-        .and_then(|item| item.bytes::<u64>(1..=BYTES_MAX));
-    if let (Some(item), Some(written)) = (&object, written)
-        && written > bytes_max
-    {
-        item.problem(
-            "is more than the whole store",
-            format!(
-                "lower it to at most `bytes_max`, {}",
-                values::size_text(bytes_max)
-            ),
-        );
-    }
+    let object_bytes_max = bytes_within(
+        table,
+        "object_bytes_max",
+        default.object_bytes_max,
+        1..=BYTES_MAX,
+        ("bytes_max", bytes_max),
+    );
     Some(Store {
         bytes_max,
-        // A small store that says nothing about objects is no contradiction.
-        object_bytes_max: written.unwrap_or(default.object_bytes_max.min(bytes_max)),
-        variants_max,
+        object_bytes_max,
+        variants_max: table.whole("variants_max", default.variants_max, 1..=100_000),
     })
+}
+
+/// A size that makes no sense beyond another one. Where none is written, a
+/// small `most` lowers the default: that contradicts nothing.
+fn bytes_within(
+    table: &mut Table<'_>,
+    key: &'static str,
+    default: u64,
+    range: RangeInclusive<u64>,
+    (most_key, most): (&str, u64),
+) -> u64 {
+    let Some(item) = table.take(key) else {
+        return default.min(most);
+    };
+    let Some(bytes) = item.bytes(range) else {
+        return default.min(most);
+    };
+    if bytes > most {
+        let most = values::size_text(most);
+        item.problem(
+            format!("is more than `{most_key}`, which is {most}"),
+            format!("lower it, or raise `{most_key}`"),
+        );
+    }
+    bytes
 }
 
 pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
     let default = Limits::default();
+    let in_flight_max = table.bytes(
+        "fill_bytes_in_flight_max",
+        default.fill_bytes_in_flight_max,
+        1024..=BYTES_MAX,
+    );
+    let window = bytes_within(
+        table,
+        "fill_window_bytes",
+        default.fill_window_bytes as u64,
+        1024..=1 << 30,
+        ("fill_bytes_in_flight_max", in_flight_max),
+    );
     Some(Limits {
         head_bytes_max: table.bytes("head_bytes_max", default.head_bytes_max, 512..=1 << 24),
         fields_max: table.whole("fields_max", default.fields_max, 1..=10_000),
@@ -53,16 +79,8 @@ pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
             0..=BYTES_MAX,
         ),
         connections_max: table.whole("connections_max", default.connections_max, 1..=10_000_000),
-        fill_bytes_in_flight_max: table.bytes(
-            "fill_bytes_in_flight_max",
-            default.fill_bytes_in_flight_max,
-            1024..=BYTES_MAX,
-        ),
-        fill_window_bytes: table.bytes(
-            "fill_window_bytes",
-            default.fill_window_bytes,
-            1024..=1 << 30,
-        ),
+        fill_bytes_in_flight_max: in_flight_max,
+        fill_window_bytes: usize::try_from(window).unwrap_or(default.fill_window_bytes),
         hops_max: table.whole("hops_max", default.hops_max, 1..=255),
     })
 }

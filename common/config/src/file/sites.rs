@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::Named;
-use super::reader::{Item, Reader, Table};
+use super::hosts;
+use super::reader::{Item, Reader, Table, each};
 use super::values::{self, shown};
 use super::{cache, tls};
-use crate::model::{Fallback, HostPattern, OriginPool, Site, Sites, Topology};
+use crate::model::{Cache, Fallback, HostPattern, KeyRules, OriginPool, Site, Sites, Topology};
 use crate::problem::{Notes, Place};
 
 /// What a sites file says, and where.
@@ -28,7 +29,7 @@ pub(crate) struct Written {
 pub(crate) fn read(text: &str, file: &Path, notes: &mut Notes) -> Written {
     let problems_before = notes.problems.len();
     let mut walk = Walk::default();
-    let sites = Reader::read(text, file, notes, |top| walk.top(top));
+    let sites = Reader::read(text, file, &[], notes, |top| walk.top(top));
     let clean = notes.problems.len() == problems_before;
     Written {
         sites: sites
@@ -97,20 +98,17 @@ impl Walk {
                 item.problem("is empty", "name at least one `\"host:port\"`");
             }
             let written = written.unwrap_or_default();
-            let servers: Option<Vec<_>> = each(&written, |item| item.parse(values::host_port));
+            let servers: Option<Vec<_>> = each(&written, |item| item.parse(hosts::host_port));
             for (at, server) in written.iter().enumerate() {
                 let key = (name.clone().unwrap_or_default(), at);
                 self.server_places.insert(key, server.place().clone());
             }
-            let host_header = match host_header {
-                Some(item) => Some(item.parse(values::host_header)?),
-                None => None,
-            };
             Some(OriginPool {
+                // What cannot be read has left its problem; None does no harm here.
+                host_header: host_header.and_then(|item| item.parse(hosts::host_header)),
+                tls: tls.and_then(|item| tls::upstream(&item, "", &mut self.files)),
                 name: name?,
                 servers: servers?,
-                host_header,
-                tls: tls.and_then(|item| tls::upstream(&item, "", &mut self.files)),
             })
         })
     }
@@ -135,11 +133,11 @@ impl Walk {
             };
             let cache = match cache {
                 Some(item) => item.table(cache::cache),
-                None => Some(crate::model::Cache::default()),
+                None => Some(Cache::default()),
             };
             let key = match key {
                 Some(item) => item.table(cache::key),
-                None => Some(crate::model::KeyRules::default()),
+                None => Some(KeyRules::default()),
             };
             self.site_places.insert(shown_name, table.place().clone());
             Some(Site {
@@ -165,7 +163,7 @@ impl Walk {
             return None;
         }
         each(&written, |item| {
-            let host = item.parse(values::host_pattern)?;
+            let host = item.parse(hosts::host_pattern)?;
             if let Some((other, place)) = self.hosts.get(&host) {
                 let shown = item.text().map(shown).unwrap_or_default();
                 item.problem(
@@ -173,7 +171,7 @@ impl Walk {
                         "{shown} already belongs to site `{other}`{}",
                         place.line_note()
                     ),
-                    "remove it from one of the two",
+                    "remove one of the two",
                 );
                 return None;
             }
@@ -192,7 +190,7 @@ impl Walk {
         let names = self.pools.keys().map(String::as_str);
         let mend = match values::nearest(name, names) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "add a `[pools.…]` of that name, or name one there is".to_owned(),
+            None => "add a pool of that name, or name one there is".to_owned(),
         };
         item.problem(format!("no pool is named {}", shown(name)), mend);
         None
@@ -226,13 +224,4 @@ fn checked_name(name: &str, item: &Item<'_>) -> Option<String> {
             None
         }
     }
-}
-
-/// Reads every element, so that each notes its own problem; None if one did.
-pub(crate) fn each<'a, T>(
-    items: &[Item<'a>],
-    mut read: impl FnMut(&Item<'a>) -> Option<T>,
-) -> Option<Vec<T>> {
-    let read: Vec<_> = items.iter().map(&mut read).collect();
-    read.into_iter().collect()
 }

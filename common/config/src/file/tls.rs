@@ -1,11 +1,11 @@
 //! TLS as it is written: towards upstreams and at listeners.
 
-use super::disk::{Named, Use};
-use super::reader::{Item, Table};
-use super::values;
-use crate::model::{ListenerTls, UpstreamTls};
-use crate::problem::Place;
 use std::path::PathBuf;
+
+use super::disk::{Named, Use};
+use super::hosts;
+use super::reader::{Item, Table};
+use crate::model::{ListenerTls, UpstreamTls};
 
 /// `tls = true`, `tls = false` or a table. `sni` holds where none is written.
 pub(crate) fn upstream(item: &Item<'_>, sni: &str, files: &mut Vec<Named>) -> Option<UpstreamTls> {
@@ -20,7 +20,7 @@ pub(crate) fn upstream(item: &Item<'_>, sni: &str, files: &mut Vec<Named>) -> Op
     item.table(|table| {
         let written = table.take("sni");
         let sni = match &written {
-            Some(written) => written.parse(values::host),
+            Some(written) => written.parse(hosts::host),
             None => Some(sni.to_owned()),
         };
         let ca = file(table, "ca", Use::Certificate, files);
@@ -82,7 +82,7 @@ pub(crate) fn named(item: &Item<'_>, what: Use, files: &mut Vec<Named>) -> Optio
     let path = item.path()?;
     files.push(Named {
         path: path.clone(),
-        place: Place::clone(item.place()),
+        place: item.place().clone(),
         what,
     });
     Some(path)

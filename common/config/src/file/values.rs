@@ -1,14 +1,10 @@
-//! The small languages inside the quotes: names, hosts, addresses, sizes.
+//! The small languages inside the quotes: names, sizes, URLs. Hosts and
+//! addresses have a room of their own next door.
 //!
 //! Pure functions from text to a value or a [`Fault`]. Each says what is wrong
 //! with this very text, because "invalid host" mends nothing.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-
 use http::Uri;
-use ipnet::IpNet;
-
-use crate::model::{HostPattern, HostPort};
 
 /// What is wrong with a text, and the mend.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +13,7 @@ pub(crate) struct Fault {
     pub(crate) mend: String,
 }
 
-fn fault<T>(what: impl Into<String>, mend: impl Into<String>) -> Result<T, Fault> {
+pub(crate) fn fault<T>(what: impl Into<String>, mend: impl Into<String>) -> Result<T, Fault> {
     Err(Fault {
         what: what.into(),
         mend: mend.into(),
@@ -54,165 +50,6 @@ pub(crate) fn token(text: &str) -> Result<String, Fault> {
         format!("{} is no cookie name", shown(text)),
         "write the bare name, without `=` or spaces",
     )
-}
-
-/// `shop.example`, `*.shop.example` or `*`, in any case.
-pub(crate) fn host_pattern(text: &str) -> Result<HostPattern, Fault> {
-    if text == "*" {
-        return Ok(HostPattern::Any);
-    }
-    let (rest, below) = match text.strip_prefix("*.") {
-        Some(rest) => (rest, true),
-        None => (text, false),
-    };
-    if rest.contains('*') {
-        return fault(
-            format!("{} has a wildcard inside", shown(text)),
-            "a wildcard may only be `*` alone or a leading `*.`",
-        );
-    }
-    let host = host(rest)?;
-    if !below {
-        return Ok(HostPattern::Exact(host));
-    }
-    if host.parse::<IpAddr>().is_ok() {
-        return fault(
-            format!("{} is a wildcard over an address", shown(text)),
-            "write the address alone",
-        );
-    }
-    Ok(HostPattern::Suffix(host))
-}
-
-/// A host name or address literal without a port, lowered; IPv6 may have
-/// brackets, which are removed.
-pub(crate) fn host(text: &str) -> Result<String, Fault> {
-    let mend = "write a host name such as `shop.example`";
-    if text.is_empty() {
-        return fault("is empty", mend);
-    }
-    if text.contains("://") {
-        return fault(
-            format!("{} has a scheme", shown(text)),
-            "write the host alone, without `http://`",
-        );
-    }
-    if text.contains('/') {
-        return fault(
-            format!("{} has a path", shown(text)),
-            "write the host alone",
-        );
-    }
-    let unbracketed = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    if let Ok(address) = unbracketed.unwrap_or(text).parse::<Ipv6Addr>() {
-        return Ok(address.to_string());
-    }
-    if text.contains(':') {
-        return fault(
-            format!("{} has a port", shown(text)),
-            "write the host alone, without `:port`",
-        );
-    }
-    if !text.is_ascii() {
-        return fault(
-            format!("{} is not ASCII", shown(text)),
-            "write the name in its `xn--` form",
-        );
-    }
-    if text.ends_with('.') {
-        return fault(
-            format!("{} ends with a dot", shown(text)),
-            "write it without the last dot",
-        );
-    }
-    if text.len() > 253 || !text.split('.').all(is_label) {
-        return fault(format!("{} is no host name", shown(text)), mend);
-    }
-    Ok(text.to_ascii_lowercase())
-}
-
-/// RFC 1123 §2.1, with the underscore that names in the wild contain.
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-/// `host:port`, where both must be there.
-pub(crate) fn host_port(text: &str) -> Result<HostPort, Fault> {
-    let mend = "write `host:port`, such as `10.0.0.7:8000`";
-    if text.contains("://") || text.contains('/') {
-        return fault(format!("{} is a URL", shown(text)), mend);
-    }
-    // Without brackets nobody can tell an IPv6 address from its port.
-    let bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
-    let Some((name, port)) = text.rsplit_once(':').filter(|_| !bare_ipv6) else {
-        return fault(format!("{} has no port", shown(text)), mend);
-    };
-    if name.contains(':') && !name.starts_with('[') {
-        return fault(
-            format!("{} is ambiguous", shown(text)),
-            "put an IPv6 address into brackets: `[::1]:8000`",
-        );
-    }
-    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse::<u16>().ok().filter(|port| digits && *port > 0);
-    let Some(port) = port else {
-        return fault(format!("{} has no port from 1 to 65535", shown(text)), mend);
-    };
-    Ok(HostPort {
-        host: host(name)?,
-        port,
-    })
-}
-
-/// The value of a `Host` field: a host, with a port where it is not the scheme's.
-pub(crate) fn host_header(text: &str) -> Result<String, Fault> {
-    if let Ok(with_port) = host_port(text) {
-        return Ok(with_port.to_string());
-    }
-    let host = host(text)?;
-    if host.contains(':') {
-        Ok(format!("[{host}]"))
-    } else {
-        Ok(host)
-    }
-}
-
-/// An address to listen on. Names are refused: what they mean may change.
-pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
-    text.parse().or_else(|_| {
-        fault(
-            format!("{} is no address with a port", shown(text)),
-            "write `127.0.0.1:8081`, `0.0.0.0:8081` or `[::]:8081`",
-        )
-    })
-}
-
-/// A network, or a single address.
-pub(crate) fn network(text: &str) -> Result<IpNet, Fault> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
-    }
-    let Ok(network) = text.parse::<IpNet>() else {
-        return fault(
-            format!("{} is no network", shown(text)),
-            "write `10.0.0.0/8`, or one address",
-        );
-    };
-    // `10.1.2.3/8` trusts 16 million addresses where one was meant, or the reverse.
-    if network.trunc() != network {
-        return fault(
-            format!("{} has bits beyond its prefix", shown(text)),
-            format!("write `{}` or `{}`", network.trunc(), network.addr()),
-        );
-    }
-    Ok(network)
 }
 
 /// A collector's URL.
@@ -305,21 +142,35 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be added, removed or changed (Levenshtein).
+/// How many letters must be added, removed, changed or swapped with their
+/// neighbour (the restricted Damerau-Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
     let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (at, letter) in a.chars().enumerate() {
-        let mut next = vec![at + 1];
-        for (other, above) in b.iter().zip(row.windows(2)) {
-            let [diagonal, up] = above else { continue };
-            let left = next.last().copied().unwrap_or(*up);
-            let change = diagonal + usize::from(letter != *other);
-            next.push(change.min(up + 1).min(left + 1));
+    let width = b.len() + 1;
+    // `cell(i, j)` is the distance between the first `i` and the first `j` letters.
+    let mut cells: Vec<usize> = (0..width).collect();
+    let cell = |cells: &[usize], i: usize, j: usize| {
+        let found = cells.get(i * width + j);
+        found.copied().expect("rows are filled from the top left")
+    };
+    for (i, letter) in a.iter().enumerate() {
+        cells.push(i + 1);
+        for (j, other) in b.iter().enumerate() {
+            let change = cell(&cells, i, j) + usize::from(letter != other);
+            let remove = cell(&cells, i, j + 1) + 1;
+            let add = cell(&cells, i + 1, j) + 1;
+            let swapped =
+                i > 0 && j > 0 && a.get(i - 1) == Some(other) && b.get(j - 1) == Some(letter);
+            let swap = if swapped {
+                cell(&cells, i - 1, j - 1) + 1
+            } else {
+                change
+            };
+            cells.push(change.min(remove).min(add).min(swap));
         }
-        row = next;
     }
-    row.last().copied().unwrap_or(0)
+    cell(&cells, a.len(), b.len())
 }
 
 /// FNV-1a, 64 bits: stable over builds and machines, which `std`'s hasher is
@@ -331,35 +182,119 @@ pub(crate) fn digest(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Whether something that listens on `a` also answers at `b`.
-pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    // Port 0 is a different port each time.
-    if a.port() != b.port() || a.port() == 0 {
-        return false;
-    }
-    covers(a.ip(), b.ip()) || covers(b.ip(), a.ip())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `[::]` takes IPv4 along on the systems we run on.
-fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
-    wide == narrow || (wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4()))
-}
+    #[test]
+    fn sizes() {
+        let table = [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("512B", Some(512)),
+            ("1KiB", Some(1024)),
+            ("1KB", Some(1000)),
+            ("256 MiB", Some(256 << 20)),
+            ("3MB", Some(3_000_000)),
+            ("1GiB", Some(1 << 30)),
+            ("2GB", Some(2_000_000_000)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("18014398509481984KiB", None),
+            ("17179869183GiB", Some(17_179_869_183 << 30)),
+            ("17179869184GiB", None),
+            ("", None),
+            ("MiB", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5MiB", None),
+            ("1mib", None),
+            ("1 000", None),
+            ("1TiB", None),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(size(text).ok(), bytes, "{text:?}");
+        }
+    }
 
-/// Whether connecting to `to` reaches a listener on `listener` of this machine,
-/// as far as the text alone can tell.
-pub(crate) fn reaches(to: &HostPort, listener: SocketAddr) -> bool {
-    if to.port != listener.port() {
-        return false;
+    #[test]
+    fn a_size_reads_back_as_it_was() {
+        for bytes in [0, 1, 1023, 1024, 1025, 1 << 20, 3 << 20, 1 << 30, 5 << 30] {
+            assert_eq!(size(&size_text(bytes)), Ok(bytes));
+        }
     }
-    let ip = listener.ip();
-    let any = ip.is_unspecified();
-    if to.host == "localhost" {
-        return any || ip.is_loopback();
+
+    #[test]
+    fn names() {
+        let longest = "n".repeat(NAME_BYTES_MAX);
+        for good in ["a", "edge-1", "a.b_c", longest.as_str()] {
+            assert!(name(good).is_ok(), "{good:?}");
+        }
+        let too_long = "n".repeat(NAME_BYTES_MAX + 1);
+        for bad in ["", "a b", "a/b", "ä", "a\n", "\"", too_long.as_str()] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
     }
-    match to.host.parse::<IpAddr>() {
-        // Connecting to the unspecified address reaches loopback.
-        Ok(to) if to.is_unspecified() => any || ip.is_loopback(),
-        Ok(to) => to == ip || (any && to.is_loopback()),
-        Err(_) => false,
+
+    #[test]
+    fn collectors() {
+        for good in [
+            "http://127.0.0.1:4318",
+            "https://c.example/otlp",
+            "http://[::1]:4318/",
+        ] {
+            assert!(endpoint(good).is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:4318",
+            "grpc://c.example",
+            "http://",
+            "http:///path",
+            "http://user:word@c.example",
+            "http://c.example/?q",
+            "/path",
+        ] {
+            assert!(endpoint(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_probably_meant() {
+        let keys = ["name", "sites", "listen", "keepalive_ms", "key"];
+        let table = [
+            ("nmae", Some("name")),
+            ("site", Some("sites")),
+            ("listens", Some("listen")),
+            ("keepalive", Some("keepalive_ms")),
+            ("keys", Some("key")),
+            ("kye", Some("key")),
+            ("address", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (word, meant) in table {
+            assert_eq!(nearest(word, keys.into_iter()), meant, "{word:?}");
+        }
+        assert_eq!(nearest(&"name".repeat(1000), keys.into_iter()), None);
+    }
+
+    #[test]
+    fn the_digest_is_fnv_1a() {
+        // From the published test vectors of FNV-1a, 64 bits.
+        let table = [
+            ("", "cbf29ce484222325"),
+            ("a", "af63dc4c8601ec8c"),
+            ("foobar", "85944171f73967e8"),
+        ];
+        for (text, hash) in table {
+            assert_eq!(digest(text), hash, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_fits_one_line() {
+        assert_eq!(shown("a\nb\u{1b}[31m"), "`a\\nb\\u{1b}[31m`");
+        assert_eq!(shown(&"ä".repeat(100)), format!("`{}…`", "ä".repeat(60)));
     }
 }
