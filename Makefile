@@ -1,0 +1,60 @@
+# Everything a newcomer types. `make` alone lists it.
+#
+# `demo` and `test` are enough to see the system run and to trust a change; each first
+# sees to what a bare Debian or Ubuntu lacks.
+
+# rustup's directory is not always in the PATH of a shell that make starts.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Arguments for the demo, for example: make demo ARGS="--origin http://127.0.0.1:9000"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help deps demo test check bench compose compose-test clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+# pingora compresses with zlib-ng, which is built with cmake; ring and zstd need a C
+# compiler. As root on a system with apt they are installed, otherwise named.
+deps: ## install, or name, what the build needs
+	@command -v cargo >/dev/null || { \
+	    echo "cargo is missing: install Rust, see https://rustup.rs" >&2; exit 1; }
+	@missing=; \
+	command -v cmake >/dev/null || missing="$$missing cmake"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+	    echo "missing packages:$$missing (on Debian or Ubuntu: sudo apt-get install$$missing)" >&2; \
+	    exit 1; \
+	fi
+
+demo: deps ## three edges, two upper tiers and an origin on loopback
+	cargo build --release --bins
+	target/release/headwater demo $(ARGS)
+
+# Scenarios may start the binaries, so they are built first.
+test: deps ## every test
+	cargo build --workspace --bins
+	cargo test --workspace
+
+check: deps ## what a change has to pass: format, lints, documentation, tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+	$(MAKE) test
+
+bench: deps ## this project and its peers, side by side
+	bench/run
+
+compose: ## the demo's topology in containers
+	docker compose up --build
+
+compose-test: ## bring the containers up, drive them, take them down
+	tests/compose/run
+
+clean: ## remove what was built
+	cargo clean
