@@ -112,31 +112,37 @@ impl Worker {
     fn run(mut self) {
         let exporter = build(&self.endpoint, &self.source).map_err(|error| error.to_string());
         loop {
-            let first = select_biased! {
+            select_biased! {
                 recv(self.spans) -> span => match span {
-                    Ok(span) => span,
+                    Ok(first) => {
+                        let (batch, done) = self.gather(first);
+                        self.export(&exporter, batch);
+                        if let Some(done) = done {
+                            self.flush(&exporter, done);
+                        }
+                    }
                     // The observer is gone and everything it left is exported.
                     Err(_) => return,
                 },
-                recv(self.flushes) -> done => {
-                    if let Ok(done) = done {
-                        sink::flush(done);
-                    }
-                    continue;
-                }
-            };
-            let (batch, done) = self.gather(first);
-            self.export(&exporter, batch);
-            if let Some(done) = done {
-                // Spans beyond one batch first: a flush is behind all of them.
-                let mut rest: Vec<_> = self.spans.try_iter().collect();
-                while !rest.is_empty() {
-                    let batch = rest.drain(..rest.len().min(BATCH_SPANS_MAX)).collect();
-                    self.export(&exporter, batch);
-                }
-                sink::flush(done);
+                // Closed, it means what the other one will say next.
+                recv(self.flushes) -> done => if let Ok(done) = done {
+                    self.flush(&exporter, done);
+                },
             }
         }
+    }
+
+    /// Exports what was queued before the flush, which may have overtaken it, then
+    /// passes the flush on.
+    fn flush(&mut self, exporter: &Result<SpanExporter, String>, done: Sender<()>) {
+        let mut queued = self.spans.len();
+        while queued > 0 {
+            let count = queued.min(BATCH_SPANS_MAX);
+            let batch = self.spans.try_iter().take(count).collect();
+            self.export(exporter, batch);
+            queued -= count;
+        }
+        sink::flush(done);
     }
 
     /// The first span and those that come along while it lingers. A flush, a full
@@ -149,7 +155,12 @@ impl Worker {
                 break;
             }
             match self.flushes.recv_timeout(LINGER_PAUSE) {
-                Ok(done) => return (batch, Some(done)),
+                Ok(done) => {
+                    // The rest of what the flush is for came in meanwhile.
+                    let room = BATCH_SPANS_MAX - batch.len();
+                    batch.extend(self.spans.try_iter().take(room));
+                    return (batch, Some(done));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -29,12 +29,17 @@ enum Item {
 
 /// Starts the writer and gives the place where lines are handed in.
 pub(crate) fn start(out: Box<dyn Write + Send>) -> io::Result<Lines> {
+    let lines = spawn(out)?;
+    // `install_log` gets here once at most; a second queue would only be unflushed.
+    let _first = QUEUE.set(lines.0.clone());
+    Ok(lines)
+}
+
+fn spawn(out: Box<dyn Write + Send>) -> io::Result<Lines> {
     let (sender, receiver) = bounded(LINES_QUEUED_MAX);
     thread::Builder::new()
         .name("observe-log".into())
         .spawn(move || write(out, &receiver))?;
-    // `install_log` gets here once at most; a second queue would only be unflushed.
-    let _first = QUEUE.set(sender.clone());
     Ok(Lines(sender))
 }
 
@@ -100,5 +105,58 @@ impl Write for &Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe that nobody reads until the test says so.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            // Closed, it is stuck no more.
+            let _read = self.0.recv();
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _line: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    // One test for both: they share the count of lost lines.
+    #[test]
+    fn a_log_that_cannot_be_written_loses_lines_and_holds_up_nobody() {
+        let (reader, pipe) = bounded(0);
+        let stuck = spawn(Box::new(Stuck(pipe))).unwrap();
+        // The queue's fill, one that may be in the writer's hands, and ten more.
+        for _ in 0..=LINES_QUEUED_MAX + 10 {
+            (&stuck).write_all(b"line\n").unwrap();
+        }
+        let lost = lines_lost();
+        assert!((10..=11).contains(&lost), "{lost}");
+        drop(reader);
+
+        let full = spawn(Box::new(Full)).unwrap();
+        (&full).write_all(b"line\n").unwrap();
+        let (done, waiting) = bounded::<()>(1);
+        full.0.send(Item::Flush(done)).unwrap();
+        assert!(waiting.recv().is_err(), "the flush is through");
+        assert_eq!(lines_lost(), lost + 1);
     }
 }

@@ -77,7 +77,12 @@ impl Worker {
     }
 
     fn flush(&self, done: Sender<()>) {
-        // What is queued by now is what the flush is for; what comes later is not.
+        // What is queued by now is what the flush is for, and it may have overtaken
+        // it on its own queue; what comes later is not.
+        self.events
+            .try_iter()
+            .take(self.events.len())
+            .for_each(|event| self.event(&event));
         let queued = self.records.len();
         self.records
             .try_iter()

@@ -110,7 +110,7 @@ pub enum FillEnd {
 
 /// What the observer could not keep up with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dropped {
+pub(crate) enum Dropped {
     /// A request's log line and spans: the record queue was full.
     Record,
     /// An event's log line: the event queue was full.
@@ -125,7 +125,7 @@ impl Metrics {
     }
 
     /// Counts a finished response. A handful of relaxed additions, no lock.
-    pub fn count(&self, done: &Done) {
+    pub(crate) fn count(&self, done: &Done) {
         self.hot.count(done);
     }
 
