@@ -93,6 +93,11 @@ pub enum UpstreamResult {
     Unverified,
 }
 
+/// A fill that runs. The gauge counts these, so a fill that panics leaves it too.
+#[derive(Debug)]
+#[must_use = "the fill counts as running until this is dropped"]
+pub struct FillInFlight(Gauge);
+
 /// How a fill ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FillEnd {
@@ -198,14 +203,14 @@ impl Metrics {
             .set(i64::from(up));
     }
 
-    /// A fill began. [`fill_ended`](Self::fill_ended) must follow.
-    pub fn fill_started(&self) {
+    /// A fill began and runs until the guard is dropped, however it ends.
+    pub fn fill_begins(&self) -> FillInFlight {
         self.fills_in_flight.inc();
+        FillInFlight(self.fills_in_flight.clone())
     }
 
-    /// A fill that had begun is over.
-    pub fn fill_ended(&self, end: FillEnd) {
-        self.fills_in_flight.dec();
+    /// A fill ended in this way.
+    pub fn fill_ends(&self, end: FillEnd) {
         self.fills.get_or_create(&[("end", end.as_str())]).inc();
     }
 
@@ -224,9 +229,9 @@ impl Metrics {
         self.hit_for_miss.inc();
     }
 
-    /// A reader was cut off because the fill could not wait for it.
-    pub fn laggard_cut(&self) {
-        self.laggards_cut.inc();
+    /// So many readers were cut off because a fill could not wait for them.
+    pub fn laggards_cut(&self, readers: u64) {
+        self.laggards_cut.inc_by(readers);
     }
 
     /// A fill whose upstream broke off went on from another one.
@@ -337,6 +342,12 @@ impl Metrics {
     fn raise_alert(&self) {
         // 0 means never, so the first moment of 1970 counts as the second.
         self.alert_ms.store(self.latest_ms().max(1), Relaxed);
+    }
+}
+
+impl Drop for FillInFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -64,7 +64,7 @@ impl Scrape {
     }
 }
 
-fn touched() -> Metrics {
+fn touched() -> (Metrics, FillInFlight) {
     let metrics = Metrics::new();
     metrics.saw(1_000);
     for outcome in Outcome::ALL {
@@ -87,14 +87,14 @@ fn touched() -> Metrics {
     metrics.upstream_connection("127.0.0.1:8000", true);
     metrics.upper_tier_up("upper-1", true);
     metrics.upper_tier_up("upper-2", false);
-    metrics.fill_started();
-    metrics.fill_started();
-    metrics.fill_ended(FillEnd::Broken);
+    let running = metrics.fill_begins();
+    drop(metrics.fill_begins());
+    metrics.fill_ends(FillEnd::Broken);
     metrics.fill_bytes(4096);
     metrics.fill_bytes(-96);
     metrics.collapsed();
     metrics.hit_for_miss();
-    metrics.laggard_cut();
+    metrics.laggards_cut(2);
     metrics.resumed();
     metrics.stale_served("error");
     metrics.direct();
@@ -108,12 +108,13 @@ fn touched() -> Metrics {
     metrics.dropped(Dropped::Span, 5);
     metrics.export_failed();
     metrics.panicked();
-    metrics
+    (metrics, running)
 }
 
 #[test]
 fn everything_told_is_shown_under_its_name() {
-    let scrape = scrape(&touched().render(1_000, 4, 6));
+    let (metrics, _running) = touched();
+    let scrape = scrape(&metrics.render(1_000, 4, 6));
     let expected = [
         (
             r#"headwater_requests_total{outcome="hit",protocol="h1",status_class="2xx"}"#,
@@ -177,7 +178,7 @@ fn everything_told_is_shown_under_its_name() {
         (r#"headwater_fills_total{end="stored"}"#, 0.0),
         ("headwater_collapsed_total", 1.0),
         ("headwater_hit_for_miss_total", 1.0),
-        ("headwater_laggards_cut_total", 1.0),
+        ("headwater_laggards_cut_total", 2.0),
         ("headwater_resumed_total", 1.0),
         (r#"headwater_stale_served_total{why="error"}"#, 1.0),
         ("headwater_direct_total", 1.0),
