@@ -63,13 +63,19 @@ impl Object {
         let tags: usize = self
             .tags
             .iter()
-            .map(|tag| tag.len() + size_of::<String>())
+            .map(|tag| size_of::<String>() + tag.len())
             .sum();
         let status = self
             .upstream_cache_status
             .as_ref()
             .map_or(0, HeaderValue::len);
-        OBJECT_OVERHEAD_BYTES + fields + (self.head.len() + self.body.len() + tags + status) as u64
+        let vary = match &self.vary {
+            Vary::Fields(names) => size_of_val(names.as_slice()),
+            Vary::None | Vary::Any => 0,
+        };
+        // The selector holds what a visitor sent, as long as a head may be.
+        let beside = tags + status + vary + self.selector.heap_bytes();
+        OBJECT_OVERHEAD_BYTES + fields + (self.head.len() + self.body.len() + beside) as u64
     }
 
     /// Whether a fill replaces `other` by `self`: they answer the same requests.
@@ -172,6 +178,10 @@ mod tests {
             upstream_cache_status: Some(HeaderValue::from_static("upper-1; hit")),
             ..Arc::try_unwrap(bare).unwrap()
         };
+        let long = in_language(&"x".repeat(1000), "");
+        let short = in_language("x", "");
+        assert_eq!(long.weight(), short.weight() + 999);
+
         let tags_bytes = 2 * size_of::<String>() + 4 + 1;
         assert_eq!(tagged.weight(), bare_bytes + tags_bytes as u64 + 12);
     }
@@ -236,7 +246,7 @@ mod tests {
             (503, &[FRESH], &[], 59_999, 200, &[KEPT], &[], true),
             (500, &[FRESH], &[], 59_999, 404, &[KEPT], &[], true),
             // Beyond stale-if-error the good object is of no more use.
-            (503, &[FRESH], &[], 60_001, 200, &[KEPT], &[], false),
+            (503, &[FRESH], &[], 60_000, 200, &[KEPT], &[], false),
             (503, &[FRESH], &[], 10, 200, &[UNKEPT], &[], false),
             (503, &[FRESH], &[], 10, 200, &[BOUND], &[], false),
             // One error may follow another, and a good response anything.

@@ -144,11 +144,11 @@ fn an_error_does_not_displace_what_can_stand_in_for_it() {
     let store = Store::new(ROOMY);
     filled(&store, "k", good("good")).unwrap();
     assert_eq!(
-        filled(&store, "k", error(1_000)),
+        filled(&store, "k", error(59_999)),
         Err(NotKept::WouldDisplace)
     );
     assert_eq!(bodies(&store, "k"), ["good"]);
-    filled(&store, "k", error(60_001)).unwrap();
+    filled(&store, "k", error(60_000)).unwrap();
     assert_eq!(bodies(&store, "k"), ["sorry"]);
     filled(&store, "k", good("good again")).unwrap();
     assert_eq!(bodies(&store, "k"), ["good again"]);
