@@ -272,3 +272,103 @@ fn needs_bytes(fields: &HeaderMap, name: &str) -> bool {
             .iter()
             .any(|line| line.to_str().is_err())
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::{hmac, signature};
+
+    use super::*;
+
+    /// The test request of RFC 9421 appendix B.2, and a base over it.
+    fn base(components: &[&str], params: &str) -> String {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("host", "example.com"),
+            ("date", "Tue, 20 Apr 2021 02:07:55 GMT"),
+            ("content-type", "application/json"),
+            ("content-length", "18"),
+        ] {
+            fields.insert(name, HeaderValue::from_static(value));
+        }
+        let target = Target {
+            method: &Method::POST,
+            authority: "example.com",
+            path_and_query: "/foo?param=Value&Pet=dog",
+            scheme: Scheme::Https,
+        };
+        let mut base = String::new();
+        for name in components {
+            base += &format!("\"{name}\": ");
+            if !target.push(&mut base, name) {
+                push_field(&mut base, &fields, name).unwrap();
+            }
+            base.push('\n');
+        }
+        push_params(&mut base, params);
+        base
+    }
+
+    #[test]
+    fn rfc_9421_b_2_5_hmac() {
+        let base = base(
+            &["date", "@authority", "content-type"],
+            r#"("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret""#,
+        );
+        let secret = STANDARD
+            .decode("uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==")
+            .unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        assert_eq!(
+            STANDARD.encode(hmac::sign(&key, base.as_bytes())),
+            "pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8="
+        );
+    }
+
+    #[test]
+    fn rfc_9421_b_2_6_ed25519() {
+        let base = base(
+            &[
+                "date",
+                "@method",
+                "@path",
+                "@authority",
+                "content-type",
+                "content-length",
+            ],
+            r#"("date" "@method" "@path" "@authority" "content-type" "content-length");created=1618884473;keyid="test-key-ed25519""#,
+        );
+        let public = STANDARD
+            .decode("JrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=")
+            .unwrap();
+        let expected = STANDARD
+            .decode("wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw==")
+            .unwrap();
+        signature::UnparsedPublicKey::new(&signature::ED25519, public)
+            .verify(base.as_bytes(), &expected)
+            .unwrap();
+    }
+
+    #[test]
+    fn derived_components_are_normalised() {
+        let table = [
+            ("/a?b", "@path", "/a"),
+            ("/a?b", "@query", "?b"),
+            ("/a?", "@query", "?"),
+            ("/a", "@query", "?"),
+            ("/a?b?c", "@query", "?b?c"),
+            ("?b", "@path", "/"),
+            ("", "@path", "/"),
+        ];
+        for (path_and_query, component, expected) in table {
+            let target = Target {
+                method: &Method::GET,
+                authority: "a",
+                path_and_query,
+                scheme: Scheme::Http,
+            };
+            let mut out = String::new();
+            assert!(target.push(&mut out, component));
+            assert_eq!(out, expected, "{path_and_query} {component}");
+        }
+    }
+}

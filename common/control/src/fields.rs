@@ -96,19 +96,23 @@ pub(crate) struct Foreign {
 }
 
 /// The other signatures on a message, to be covered by ours. A field that is no
-/// dictionary is removed: our own member joins it on the wire, and a visitor
-/// must not be able to make our signature unreadable.
+/// dictionary, or an empty one, is removed: our own member joins it on the wire,
+/// and a visitor must not be able to make our signature unreadable.
 pub(crate) fn settle_foreign(fields: &mut HeaderMap) -> Vec<Foreign> {
     let mut members = Vec::new();
     for name in [SIGNATURE, SIGNATURE_INPUT] {
-        match joined(fields, &name) {
-            Ok(None) => {}
-            Ok(Some(text)) => match Parser::new(&text).parse::<Dictionary>() {
-                Ok(dictionary) => members.extend(foreign(&name, &dictionary)),
-                Err(_) => drop(fields.remove(&name)),
-            },
-            Err(()) => drop(fields.remove(&name)),
+        if !fields.contains_key(&name) {
+            continue;
         }
+        let dictionary = joined(fields, &name)
+            .ok()
+            .flatten()
+            .and_then(|text| Parser::new(&text).parse::<Dictionary>().ok())
+            .unwrap_or_default();
+        if dictionary.is_empty() {
+            fields.remove(&name);
+        }
+        members.extend(foreign(&name, &dictionary));
     }
     members
 }

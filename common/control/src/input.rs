@@ -358,3 +358,107 @@ fn missing(name: &HeaderName) -> Rejection {
         "{name} has no member `tier`: the sender did not sign, or something between the tiers removed it"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAIL: &str = r#";created=5;expires=9;keyid="k";alg="a";tag="t""#;
+
+    #[test]
+    fn reads_components_and_parameters() {
+        let text =
+            format!(r#"("@path" "a";bs "signature";req;key="tier"){TAIL};nonce="n";later=1;on"#);
+        let input = Input::parse(&text).unwrap();
+        let identifiers: Vec<_> = input.components.iter().map(|c| c.identifier).collect();
+        assert_eq!(
+            identifiers,
+            [r#""@path""#, r#""a";bs"#, r#""signature";req;key="tier""#]
+        );
+        assert_eq!((input.created_s, input.expires_s), (5, 9));
+        assert_eq!((input.keyid, input.alg, input.tag), ("k", "a", "t"));
+        assert_eq!(input.nonce, Some("n"));
+        assert!(input.covers("a") && !input.covers("signature"));
+        assert!(input.covers_member("signature", "tier", true));
+        assert!(!input.covers_member("signature", "tier", false));
+    }
+
+    #[test]
+    fn table_of_texts_that_are_not_canonical() {
+        for text in [
+            "",
+            "(",
+            "()",
+            "1",
+            r#"("a""#,
+            r#"("a""b")"#,
+            r#"("a"  "b")"#,
+            r#"( "a")"#,
+            r#"("a" )"#,
+            r#"("a\"")"#,
+            r#"("a";)"#,
+            r#"("a";KEY="x")"#,
+            r#"("a";key=x)"#,
+            r#"("a";bs;bs)"#,
+            r#"("a";bs=?1)"#,
+            r#"("a" "a")"#,
+            r#"("a";req;key="x" "a";key="x";req)"#,
+            "(a)",
+        ] {
+            assert!(
+                Input::parse(&format!("{text}{TAIL}")).is_err() || text == "()",
+                "{text}"
+            );
+        }
+        for tail in [
+            "",
+            r#";created=5;expires=9;keyid="k";alg="a""#,
+            r#";created=05;expires=9;keyid="k";alg="a";tag="t""#,
+            r#";created=+5;expires=9;keyid="k";alg="a";tag="t""#,
+            r#";created=-5;expires=9;keyid="k";alg="a";tag="t""#,
+            r#";created;expires=9;keyid="k";alg="a";tag="t""#,
+            r#";created=5;expires=1000000000000000;keyid="k";alg="a";tag="t""#,
+            r#";created=5;created=5;expires=9;keyid="k";alg="a";tag="t""#,
+            r#"; created=5;expires=9;keyid="k";alg="a";tag="t""#,
+            r#";created=5;expires=9;keyid="k\"";alg="a";tag="t""#,
+            r#";created=5;expires=9;keyid="k";alg="a";tag="t" "#,
+            r#";created=5;expires=9;keyid="k";alg="a";tag="t", x=1"#,
+            r#";created=5;expires=9;keyid="k";alg="a";tag="t"#,
+        ] {
+            assert!(Input::parse(&format!("(){tail}")).is_err(), "{tail}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_components_is_bounded() {
+        for (count, good) in [(COMPONENTS_MAX, true), (COMPONENTS_MAX + 1, false)] {
+            let names: Vec<_> = (0..count).map(|n| format!("\"x{n}\"")).collect();
+            let text = format!("({}){TAIL}", names.join(" "));
+            assert_eq!(Input::parse(&text).is_ok(), good, "{count}");
+        }
+    }
+
+    proptest! {
+        /// What our parser takes as it stands, `sfv` reads as the same thing: the
+        /// text is its own canonical form.
+        #[test]
+        fn whatever_is_accepted_is_canonical(pieces in vec(prop::sample::select(vec![
+            "(", ")", " ", "\"a\"", "\"@path\"", "\"", ";", "bs", ";bs", ";req", ";key=\"k\"",
+            ";created=1", ";created=01", ";expires=2", ";keyid=\"k\"", ";alg=\"a\"", ";tag=\"t\"",
+            ";nonce=\"\"", ";x", "=1", "é", "\\", ",", ":", "=",
+        ]), 0..14), tail in any::<bool>()) {
+            let text = pieces.concat() + if tail { TAIL } else { "" };
+            let known = ["created", "expires", "keyid", "alg", "tag", "nonce"];
+            if Input::parse(&text).is_ok() && !text.contains(";x") {
+                let field = format!("tier={text}");
+                let dictionary: Dictionary = Parser::new(&field).parse().unwrap();
+                let entry = dictionary.get(LABEL).unwrap();
+                prop_assert_eq!(member_text(entry), text.clone());
+                prop_assert!(known.iter().any(|name| text.contains(name)));
+            }
+        }
+    }
+}

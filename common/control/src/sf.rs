@@ -110,7 +110,7 @@ pub(crate) fn string<'a>(what: &'static str, text: &'a str) -> Result<&'a String
 pub(crate) fn token<'a>(what: &'static str, text: &'a str) -> Result<&'a TokenRef, SealError> {
     TokenRef::from_str(text).map_err(|_| SealError::Unencodable {
         what,
-        why: "it must be a token, such as `hit` or `fwd=miss`",
+        why: "it must be a token, such as `hit`",
     })
 }
 
