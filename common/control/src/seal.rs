@@ -19,13 +19,13 @@ use crate::fields::{
 use crate::keys::{Algorithm, Key};
 use crate::result::TierResult;
 use crate::verify::Verified;
-use crate::{LABEL, REQUEST_TAG, RESPONSE_TAG, sf};
+use crate::{REQUEST_TAG, RESPONSE_TAG, sf};
 
 /// W3C Trace Context §3.2. Written from the block, so that the two agree.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request as it will leave, before it is sealed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outgoing {
     /// The method.
     pub method: Method,
@@ -36,6 +36,17 @@ pub struct Outgoing {
     pub path_and_query: String,
     /// End-to-end fields only.
     pub fields: HeaderMap,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Fields hold visitors' credentials; a debug line has no use for them.
+        f.debug_struct("Outgoing")
+            .field("method", &self.method)
+            .field("authority", &self.authority)
+            .field("path_and_query", &self.path_and_query)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request that can only be sent: no method changes it, and the fields inside
@@ -79,13 +90,10 @@ impl SealedRequest {
 
 impl fmt::Debug for SealedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Fields hold visitors' credentials; a debug line has no use for them.
         f.debug_struct("SealedRequest")
-            .field("method", &self.outgoing.method)
-            .field("authority", &self.outgoing.authority)
-            .field("path_and_query", &self.outgoing.path_and_query)
+            .field("outgoing", &self.outgoing)
             .field("receipt", &self.receipt)
-            .finish_non_exhaustive()
+            .finish()
     }
 }
 
@@ -245,9 +253,9 @@ pub fn sign_response(
     Ok(())
 }
 
-/// The parameters that pick our member of the request's `Signature`.
+/// The parameters that pick our member of the request's `Signature`: the label is
+/// [`LABEL`](crate::LABEL).
 const REQUEST_SIGNATURE_PARAMS: &str = ";req;key=\"tier\"";
-const _: () = assert!(LABEL.len() == 4, "the parameters above spell the label");
 
 /// Covers our own field first and then all that are not exempt.
 fn cover_fields(

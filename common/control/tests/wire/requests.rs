@@ -298,9 +298,10 @@ fn no_debug_output_shows_fields_or_keys() {
     let sealed = sealed();
     let verified = Wire::of(&sealed).verify(&edge_ring(), NOW_MS).unwrap();
     let shown = format!(
-        "{sealed:?} {:?} {verified:?} {:?}",
+        "{sealed:?} {:?} {verified:?} {:?} {:?}",
         sealed.receipt(),
-        edge_ring()
+        edge_ring(),
+        outgoing()
     );
     assert!(shown.contains("edge-1-a"), "{shown}");
     for secret in ["AQEBAQ", "1, 1, 1, 1", "if-none-match"] {
