@@ -1,10 +1,12 @@
 //! `headwater`: the command beside the nodes. It starts a demo topology, checks
-//! files, makes keys and purges.
+//! files, makes keys, purges, and asks whether a node is ready.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod admin;
 mod check;
 mod demo;
 mod failure;
+mod health;
 mod keygen;
 mod origin;
 mod purge;
@@ -37,6 +39,8 @@ enum Command {
     Purge(purge::Options),
     /// Make a signing key for a node.
     Keygen(keygen::Options),
+    /// Ask a node whether it is ready; exit status 0 if it is.
+    Health(health::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Purge(options) => block_on(purge::run(options)),
         Command::Keygen(options) => keygen::run(&options),
+        Command::Health(options) => block_on(health::run(options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

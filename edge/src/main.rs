@@ -1,2 +1,20 @@
-//! Under construction.
-fn main() {}
+//! The binary `edge`: one node from one file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// An edge: serves visitors from its cache and asks upper tiers for the rest.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The node's configuration; see docs/operations/configuration.md.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    node::run(node::Role::Edge, &arguments.config)
+}

@@ -6,17 +6,19 @@ use crate::failure::Failure;
 
 /// A node that serves.
 #[derive(Debug)]
-pub(super) struct Running {}
+pub(super) struct Running(node::Running);
 
 /// Starts the node; it serves when this returns.
 pub(super) async fn start(loaded: Loaded) -> Result<Running, Failure> {
-    Err(Failure::because(format!(
-        "{}: this build has no nodes yet",
-        loaded.node.name
-    )))
+    node::start(loaded, node::Options::default())
+        .await
+        .map(Running)
+        .map_err(|error| Failure::because(error.to_string()))
 }
 
 impl Running {
     /// Stops accepting, and ends with the last request under way.
-    pub(super) async fn drain(self) {}
+    pub(super) async fn drain(self) {
+        self.0.drain().await;
+    }
 }

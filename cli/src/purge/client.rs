@@ -1,31 +1,20 @@
-//! One `POST /purge` to one admin listener, over HTTP/1.1.
+//! One `POST /purge` to one admin listener, and what its answer means.
 //!
 //! A node answers 200 and the word `purged`, or `not stored` where it had no such
 //! object. Any other answer is a failure: an address that is no admin listener
 //! must not pass for a purged node.
 
 use std::fmt::{self, Write as _};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http_body_util::Empty;
 
-/// Connecting, name lookup included.
-const CONNECT_MS: u64 = 2_000;
+use crate::admin::{self, Answer, Unanswered};
 
 /// From a connection to the whole answer.
 const ANSWER_MS: u64 = 10_000;
-
-/// An answer is a word; more than this is read from no listener.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// What of a foreign answer is shown.
-const SHOWN_CHARS_MAX: usize = 120;
 
 /// What became of a purge at one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,16 +73,10 @@ pub(super) async fn purge(admin: &str, url: &str, token: Option<&str>) -> Outcom
         Ok(request) => request,
         Err(why) => return Outcome::Refused(why),
     };
-    let connecting = TcpStream::connect(admin);
-    let stream = match tokio::time::timeout(Duration::from_millis(CONNECT_MS), connecting).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Outcome::Unreachable(error.to_string()),
-        Err(_) => return Outcome::Unreachable(format!("no connection within {CONNECT_MS} ms")),
-    };
-    match tokio::time::timeout(Duration::from_millis(ANSWER_MS), exchange(stream, request)).await {
-        Ok(Ok((status, answer))) => outcome(status, &answer),
-        Ok(Err(why)) => Outcome::Refused(format!("no proper answer: {why}")),
-        Err(_) => Outcome::Unreachable(format!("no answer within {ANSWER_MS} ms")),
+    match admin::ask(admin, request, ANSWER_MS).await {
+        Ok(answer) => outcome(&answer),
+        Err(Unanswered::Unreachable(why)) => Outcome::Unreachable(why),
+        Err(Unanswered::Improper(why)) => Outcome::Refused(why),
     }
 }
 
@@ -111,57 +94,17 @@ fn request(admin: &str, url: &str, token: Option<&str>) -> Result<Request<Empty<
         .map_err(|error| error.to_string())
 }
 
-/// One request, one answer, and the connection is over.
-async fn exchange(
-    stream: TcpStream,
-    request: Request<Empty<Bytes>>,
-) -> Result<(StatusCode, String), String> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let connection = tokio::spawn(connection);
-    let answered = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await;
-        let body = body
-            .map_err(|error| format!("the answer cannot be read: {error}"))?
-            .to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    let answered = answered.await;
-    connection.abort();
-    answered
-}
-
 /// What an answer means.
-fn outcome(status: StatusCode, answer: &str) -> Outcome {
-    let answer = answer.trim();
-    match status {
-        StatusCode::OK if answer.starts_with("purged") => Outcome::Purged,
-        StatusCode::OK if answer.starts_with("not stored") => Outcome::NotStored,
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Outcome::Refused(format!(
+fn outcome(answer: &Answer) -> Outcome {
+    let words = answer.body.trim();
+    match answer.status {
+        StatusCode::OK if words.starts_with("purged") => Outcome::Purged,
+        StatusCode::OK if words.starts_with("not stored") => Outcome::NotStored,
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Outcome::Refused(format!(
             "{status}; give the node's admin token with --token or {}",
             super::TOKEN_VARIABLE
         )),
-        _ => {
-            let first_line = answer.lines().next().unwrap_or_default();
-            let shown: String = first_line
-                .chars()
-                .filter(|char| !char.is_control())
-                .take(SHOWN_CHARS_MAX)
-                .collect();
-            Outcome::Refused(
-                format!("it answered {status} {shown}")
-                    .trim_end()
-                    .to_owned(),
-            )
-        }
+        _ => Outcome::Refused(format!("it answered {answer}")),
     }
 }
 
@@ -211,6 +154,13 @@ mod tests {
         );
     }
 
+    fn answered(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.to_owned(),
+        }
+    }
+
     #[test]
     fn only_a_node_that_says_so_has_purged() {
         let cases = [
@@ -227,20 +177,10 @@ mod tests {
                 "no such page\nat all",
                 "refused: it answered 404 Not Found no such page",
             ),
-            (
-                500,
-                "\x1b[2J",
-                "refused: it answered 500 Internal Server Error [2J",
-            ),
         ];
         for (status, answer, expected) in cases {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(outcome(status, answer).to_string(), expected);
+            assert_eq!(outcome(&answered(status, answer)).to_string(), expected);
         }
-        assert!(
-            outcome(StatusCode::UNAUTHORIZED, "")
-                .to_string()
-                .contains("--token")
-        );
+        assert!(outcome(&answered(401, "")).to_string().contains("--token"));
     }
 }

@@ -1,1 +1,40 @@
-//! Under construction.
+//! The cache node: edge and upper tier alike.
+//!
+//! ```text
+//!   door ─▶ admit ─▶ serve ─▶ store          a hit ends here
+//!             │        └────▶ fill ─▶ seal ─▶ upstream
+//!             └─▶ pass ──────────────▶ seal ─▶ pingora's proxy
+//! ```
+//!
+//! What an edge and an upper tier do differently is little: the edge removes
+//! control fields and finds the site by host, the upper tier verifies the control
+//! block and signs its answers; the edge asks upper tiers, the upper tier asks
+//! origins. Both run this crate.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod admin;
+mod answer;
+mod clock;
+mod door;
+mod fields;
+mod fill;
+mod ids;
+mod key;
+mod live;
+mod pass;
+mod purge;
+mod report;
+mod request;
+mod run;
+mod seal;
+mod serve;
+mod start;
+mod state;
+mod tier;
+mod upstream;
+mod work;
+
+pub use config::Role;
+pub use run::run;
+pub use start::{Options, Running, StartError, start};

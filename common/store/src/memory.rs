@@ -149,6 +149,17 @@ impl Store {
         self.cache.get(key)
     }
 
+    /// Every stored key that begins with `prefix`. Looks at all of them: for
+    /// purging where a key has parts that a URL does not tell.
+    #[must_use]
+    pub fn keys_beginning(&self, prefix: &[u8]) -> Vec<Key> {
+        self.cache
+            .iter()
+            .filter(|(key, _)| key.as_bytes().starts_with(prefix))
+            .map(|(key, _)| Key::clone(&key))
+            .collect()
+    }
+
     /// Begins a fill. Take it before anything is asked of an upstream.
     #[must_use]
     pub fn ticket(&self, key: &Key) -> Ticket {

@@ -1,0 +1,234 @@
+//! The administrative listener: metrics, health, what is in flight, purging.
+//!
+//! On loopback unless told otherwise. Reading needs no token there or anywhere;
+//! changing something needs one where the listener is not on loopback.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Response, StatusCode};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use topology::State;
+
+use crate::clock;
+use crate::purge::{self, PurgeOutcome};
+use crate::state::Node;
+
+/// Longest purge parameter that is taken.
+const URL_BYTES_MAX: usize = 16 * 1024;
+
+/// The pages of the administrative listener.
+pub(crate) struct Admin {
+    pub(crate) node: Arc<Node>,
+    /// Changing something is allowed without a token.
+    pub(crate) on_loopback: bool,
+}
+
+struct Page {
+    status: StatusCode,
+    kind: &'static str,
+    text: String,
+}
+
+impl Page {
+    fn plain(status: StatusCode, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind: "text/plain; charset=utf-8",
+            text: text.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let token = head
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let page = self.page(&method, uri.path(), uri.query(), token.as_deref());
+        let length = page.text.len();
+        let mut response = Response::new(page.text.into_bytes());
+        *response.status_mut() = page.status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, http::HeaderValue::from_static(page.kind));
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, http::HeaderValue::from(length));
+        response
+    }
+}
+
+impl Admin {
+    fn page(&self, method: &Method, path: &str, query: Option<&str>, token: Option<&str>) -> Page {
+        match (method, path) {
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (&Method::GET | &Method::HEAD, "/healthz") => Page::plain(StatusCode::OK, "ok\n"),
+            (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
+            (&Method::GET | &Method::HEAD, "/requests") => self.requests(),
+            (&Method::POST, "/purge") => self.purge(query, token),
+            (_, "/metrics" | "/healthz" | "/readyz" | "/requests") => {
+                Page::plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n")
+            }
+            (_, "/purge") => Page::plain(StatusCode::METHOD_NOT_ALLOWED, "purge with POST\n"),
+            _ => Page::plain(
+                StatusCode::NOT_FOUND,
+                "here are /metrics, /healthz, /readyz, /requests and POST /purge?url=…\n",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> Page {
+        let node = &self.node;
+        let store = &node.store;
+        node.observer
+            .metrics()
+            .store_sizes(store.bytes(), store.objects(), store.evictions());
+        Page {
+            status: StatusCode::OK,
+            kind: "text/plain; version=0.0.4; charset=utf-8",
+            text: node.observer.render_at(clock::now_ms()),
+        }
+    }
+
+    fn ready(&self) -> Page {
+        if self.node.is_draining() {
+            return Page::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+        }
+        if is_ready(&self.node, clock::now_ms()) {
+            Page::plain(StatusCode::OK, "ready\n")
+        } else {
+            Page::plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no permitted way to content is up\n",
+            )
+        }
+    }
+
+    fn requests(&self) -> Page {
+        let rows = self.node.observer.in_flight(clock::now_ms());
+        match serde_json::to_string_pretty(&rows) {
+            Ok(text) => Page {
+                status: StatusCode::OK,
+                kind: "application/json",
+                text: text + "\n",
+            },
+            Err(error) => {
+                Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
+            }
+        }
+    }
+
+    fn purge(&self, query: Option<&str>, token: Option<&str>) -> Page {
+        if !self.may_change(token) {
+            return Page::plain(
+                StatusCode::UNAUTHORIZED,
+                "this listener is not on loopback: send `Authorization: Bearer TOKEN` with the token of [admin]\n",
+            );
+        }
+        let url = query
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .find_map(|pair| pair.strip_prefix("url="))
+            .filter(|url| url.len() <= URL_BYTES_MAX)
+            .and_then(decode);
+        let Some(url) = url else {
+            return Page::plain(
+                StatusCode::BAD_REQUEST,
+                "name the URL percent-encoded: POST /purge?url=http%3A%2F%2Fhost%2Fpath\n",
+            );
+        };
+        match purge::purge_url(&self.node, &url, clock::now_ms()) {
+            Ok(PurgeOutcome::Purged) => {
+                self.node.observer.metrics().purge("purged");
+                Page::plain(StatusCode::OK, format!("purged {url}\n"))
+            }
+            Ok(PurgeOutcome::NotStored) => {
+                self.node.observer.metrics().purge("not_stored");
+                Page::plain(StatusCode::OK, format!("not stored {url}\n"))
+            }
+            Err(bad) => {
+                self.node.observer.metrics().purge("bad_url");
+                Page::plain(StatusCode::BAD_REQUEST, bad.0 + "\n")
+            }
+        }
+    }
+
+    fn may_change(&self, token: Option<&str>) -> bool {
+        match &self.node.config.admin.token {
+            None => self.on_loopback,
+            Some(secret) => {
+                let expected = ring::digest::digest(
+                    &ring::digest::SHA256,
+                    format!("Bearer {}", secret.expose()).as_bytes(),
+                );
+                let given =
+                    ring::digest::digest(&ring::digest::SHA256, token.unwrap_or("").as_bytes());
+                // Digests are compared, so that timing tells nothing of the token.
+                expected.as_ref() == given.as_ref()
+            }
+        }
+    }
+}
+
+/// A node is ready when any permitted way to content is up, whatever the upper
+/// tiers say: a refused control block must not drain every edge at once.
+pub(crate) fn is_ready(node: &Node, now_ms: u64) -> bool {
+    let live = node.live.load();
+    let uppers = node.upstreams.upper_states(now_ms);
+    let any_upper = uppers
+        .iter()
+        .any(|state| !matches!(state, State::Down { .. }));
+    live.all().any(|site| {
+        let site = &site.config;
+        let direct = !node.is_edge()
+            || node.upstreams.uppers.is_empty()
+            || site.topology == config::Topology::Off
+            || site.fallback.contains(&config::Fallback::Direct);
+        let by_tier = node.is_edge() && site.topology == config::Topology::Hash && any_upper;
+        by_tier || (direct && node.upstreams.origin_is_up(&site.pool, now_ms))
+    })
+}
+
+/// Percent-decodes a query value. None where it is not UTF-8 text.
+fn decode(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'%' {
+            let digits = after.get(..2)?;
+            let text = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(text, 16).ok()?);
+            rest = after.get(2..)?;
+        } else {
+            bytes.push(if byte == b'+' { b' ' } else { byte });
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn query_values_are_decoded_or_refused() {
+        for (value, decoded) in [
+            ("http%3A%2F%2Fa%2Fb", Some("http://a/b")),
+            ("http://a/b", Some("http://a/b")),
+            ("%", None),
+            ("%zz", None),
+            ("%ff", None),
+        ] {
+            assert_eq!(decode(value).as_deref(), decoded, "{value}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What is to be sent, described once and written by whichever door it came through.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use observe::Outcome;
+use store::Object;
+
+use crate::clock;
+use crate::door::head::Refusal;
+use crate::fields::{self, CACHE_STATUS, CacheStatus, PROXY_STATUS, ProxyError};
+use crate::fill::body::Reader;
+use crate::fill::flight::Flight;
+
+/// A response to one request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    pub(crate) body: Body,
+    pub(crate) story: Story,
+}
+
+/// Status and fields.
+#[derive(Debug)]
+pub(crate) enum Head {
+    /// A stored object's prepared head, with what changes from hit to hit.
+    Stored {
+        object: Arc<Object>,
+        age_s: u64,
+        cache_status: CacheStatus,
+    },
+    /// Fields made for this answer.
+    Built {
+        status: StatusCode,
+        fields: HeaderMap,
+    },
+}
+
+/// What follows the head. Its framing agrees with the head's `Content-Length`.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// No body: HEAD, 204, 304.
+    Absent,
+    /// All of it.
+    Whole(Bytes),
+    /// As it grows: `take` bytes after the first `skip`, or all of it.
+    Growing {
+        reader: Reader,
+        skip: u64,
+        /// Bytes to send, where that is known.
+        length: Option<u64>,
+    },
+}
+
+/// How the answer came about, for counters and records.
+#[derive(Debug)]
+pub(crate) struct Story {
+    pub(crate) outcome: Outcome,
+    pub(crate) detail: Cow<'static, str>,
+    /// The flight this request began, whose attempts belong to its record.
+    pub(crate) flight: Option<Arc<Flight>>,
+}
+
+impl Story {
+    pub(crate) fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            detail: Cow::Borrowed(""),
+            flight: None,
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> StatusCode {
+        match &self.head {
+            Head::Stored { object, .. } => object.status,
+            Head::Built { status, .. } => *status,
+        }
+    }
+
+    /// Turns the head into plain fields, for whoever cannot write a prepared one.
+    pub(crate) fn build(&mut self, node: &str) -> (StatusCode, &mut HeaderMap) {
+        if let Head::Stored {
+            object,
+            age_s,
+            cache_status,
+        } = &self.head
+        {
+            let mut fields = object.fields.clone();
+            fields.insert(AGE, HeaderValue::from(*age_s));
+            fields.insert(CACHE_STATUS, cache_status.value(node));
+            self.head = Head::Built {
+                status: object.status,
+                fields,
+            };
+        }
+        match &mut self.head {
+            Head::Built { status, fields } => (*status, fields),
+            Head::Stored { .. } => unreachable!("the stored head was just replaced"),
+        }
+    }
+
+    /// An error of ours, with a sentence for whoever reads it.
+    pub(crate) fn error(node: &str, status: StatusCode, error: &ProxyError) -> Self {
+        let text = format!(
+            "{} {}\n{node}: {error}\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or("Error"),
+        );
+        let mut fields = HeaderMap::with_capacity(6);
+        fields.insert(DATE, http_cache::date::format(clock::now_ms()));
+        fields.insert(PROXY_STATUS, error.value(node));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        let outcome = if status.is_client_error() {
+            Outcome::Refused
+        } else {
+            Outcome::Error
+        };
+        Self {
+            head: Head::Built { status, fields },
+            body: Body::Whole(Bytes::from(text)),
+            story: Story {
+                outcome,
+                detail: Cow::Owned(error.kind.to_owned()),
+                flight: None,
+            },
+        }
+    }
+
+    /// What the door says to a head it cannot accept.
+    pub(crate) fn refusal(node: &str, refusal: Refusal) -> Self {
+        let error = ProxyError::new("http_request_error", refusal.message);
+        Self::error(node, refusal.status, &error)
+    }
+}
+
+/// Status line and fields as they go on the wire, without the final empty line.
+pub(crate) fn prepared_head(status: StatusCode, fields: &HeaderMap) -> Bytes {
+    let mut head = BytesMut::with_capacity(64 + fields.len() * 48);
+    write_status_line(&mut head, status);
+    write_fields(&mut head, fields);
+    head.freeze()
+}
+
+/// `HTTP/1.1 200 OK` and its CRLF.
+pub(crate) fn write_status_line(out: &mut BytesMut, status: StatusCode) {
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+/// Each field on a line of its own.
+pub(crate) fn write_fields(out: &mut BytesMut, fields: &HeaderMap) {
+    for (name, value) in fields {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+}
+
+/// The lines that change from hit to hit.
+pub(crate) fn write_hit_lines(
+    out: &mut BytesMut,
+    scratch: &mut Vec<u8>,
+    node: &str,
+    age_s: u64,
+    cache_status: &CacheStatus,
+) {
+    scratch.clear();
+    scratch.extend_from_slice(b"age: ");
+    fields::write_number(scratch, i64::try_from(age_s).unwrap_or(i64::MAX));
+    scratch.extend_from_slice(b"\r\ncache-status: ");
+    cache_status.write(scratch, node);
+    scratch.extend_from_slice(b"\r\n");
+    out.put_slice(scratch);
+}

@@ -1,0 +1,150 @@
+//! Accepting connections: bounds, PROXY protocol, TLS, and which door.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use observe::{Event, Level};
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::protocols::ALPN;
+use pingora_core::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::h1::Door;
+use super::proxy_protocol::{self, Parsed};
+use super::{Conn, h2};
+use crate::clock;
+use crate::pass::Proxy;
+use crate::state::Node;
+use crate::upstream::millis;
+
+/// How long to wait before accepting again when the system has no room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One listening socket and how it is spoken to.
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    pub(crate) tls: Option<Arc<Acceptor>>,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) http2: bool,
+}
+
+/// Accepts until the node drains.
+pub(crate) async fn accept(
+    node: Arc<Node>,
+    proxy: Arc<Proxy>,
+    listening: Arc<Listening>,
+    mut draining: ShutdownWatch,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listening.socket.accept() => accepted,
+            _ = draining.changed() => return,
+        };
+        match accepted {
+            Ok((socket, peer)) => {
+                if node.work.count() >= node.config.limits.connections_max {
+                    node.observer.metrics().door_refused("connections_max");
+                    continue;
+                }
+                let busy = node.work.begin();
+                let (node, proxy) = (Arc::clone(&node), Arc::clone(&proxy));
+                let (listening, draining) = (Arc::clone(&listening), draining.clone());
+                tokio::spawn(async move {
+                    node.observer.metrics().connection_opened();
+                    connection(&node, proxy, &listening, socket, peer, draining).await;
+                    node.observer.metrics().connection_closed();
+                    drop(busy);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, or a connection gone before it was taken.
+                let event = Event::Note {
+                    level: Level::Warn,
+                    message: format!("accepting failed: {error}; raise the limit of open files if this lasts"),
+                };
+                node.observer.event(event, clock::now_ms());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    node: &Arc<Node>,
+    proxy: Arc<Proxy>,
+    listening: &Listening,
+    socket: TcpStream,
+    peer: SocketAddr,
+    draining: ShutdownWatch,
+) {
+    let _ = socket.set_nodelay(true);
+    let mut socket = L4Stream::from(socket);
+    let patience = millis(node.config.timeouts.head_ms);
+    let peer = if listening.proxy_protocol {
+        match pingora_timeout::timeout(patience, read_proxy_header(&mut socket)).await {
+            Ok(Some(source)) => source.unwrap_or(peer),
+            Ok(None) | Err(_) => {
+                node.observer.metrics().door_refused("proxy_protocol");
+                return;
+            }
+        }
+    } else {
+        peer
+    };
+    let stream: Stream = match &listening.tls {
+        None => Box::new(socket),
+        Some(acceptor) => {
+            match pingora_timeout::timeout(patience, acceptor.tls_handshake(socket)).await {
+                Ok(Ok(stream)) => Box::new(stream),
+                Ok(Err(_)) | Err(_) => {
+                    node.observer.metrics().door_refused("tls_handshake");
+                    return;
+                }
+            }
+        }
+    };
+    let conn = Arc::new(Conn {
+        peer,
+        tls: listening.tls.is_some(),
+        http2: listening.http2,
+    });
+    if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+        let bounds = h2::Bounds {
+            head_bytes_max: node.head_limits.bytes_max,
+        };
+        h2::serve(&proxy, stream, &conn, bounds, &draining).await;
+        return;
+    }
+    let door = Door {
+        node: Arc::clone(node),
+        proxy,
+        conn,
+        draining,
+    };
+    door.serve(stream).await;
+}
+
+/// The address a PROXY header names: `Some(None)` where it names none, `None`
+/// where there is no such header.
+async fn read_proxy_header(socket: &mut L4Stream) -> Option<Option<SocketAddr>> {
+    let mut buf = BytesMut::with_capacity(256);
+    loop {
+        match proxy_protocol::parse(&buf) {
+            Parsed::Header { len, source } => {
+                socket.rewind(buf.get(len..).unwrap_or_default());
+                return Some(source);
+            }
+            Parsed::Malformed => return None,
+            Parsed::Partial => {
+                if socket.read_buf(&mut buf).await.ok()? == 0 {
+                    return None;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Flights: fills in the air, and how to board one.
+//!
+//! Invariants:
+//! - At most one flight for a `FlightKey` is registered at a time.
+//! - Everyone aboard holds a place in the body from the moment of boarding, so the
+//!   window of a passing body never closes before somebody who boarded in time.
+//! - A flight always lands: its pilot, when dropped for whatever reason, publishes
+//!   a failure if nothing was published, ends the body and leaves the registry.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_cache::{Policy, ResponseFacts, Selector, Vary};
+use observe::Attempt;
+use parking_lot::Mutex;
+use store::Object;
+use tokio::sync::watch;
+
+use super::body::{Broken, Growing, Reader};
+use crate::fields::ProxyError;
+
+/// What tells one flight from another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FlightKey {
+    /// The primary key.
+    pub(crate) key: Vec<u8>,
+    /// The variant, where it is known.
+    pub(crate) selector: Option<Selector>,
+    /// The visitor demanded validation: it must not be content with a fill that
+    /// somebody less demanding began.
+    pub(crate) reload: bool,
+}
+
+/// All flights of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Flights {
+    registered: Mutex<HashMap<FlightKey, Arc<Flight>, ahash::RandomState>>,
+    bytes_in_flight: AtomicU64,
+}
+
+/// One fill in the air.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    head: watch::Sender<Option<Published>>,
+    pub(crate) body: Arc<Growing>,
+    /// What was asked of whom, for the record of whoever began the fill.
+    pub(crate) attempts: Mutex<Vec<Attempt>>,
+}
+
+/// What a fill has to say, once.
+#[derive(Debug, Clone)]
+pub(crate) enum Published {
+    /// A response, its body to follow.
+    Response(Arc<Fetched>),
+    /// What was stored is confirmed; here it is, freshened.
+    Revalidated(Arc<Object>),
+    /// No way gave a verified answer.
+    Failed(Arc<Failure>),
+}
+
+/// A response head, ready to be delivered.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) status: StatusCode,
+    /// End-to-end fields, without `Age` and `Cache-Status`.
+    pub(crate) fields: HeaderMap,
+    /// `Age` as the next hop gave it.
+    pub(crate) age_s: Option<u64>,
+    pub(crate) facts: ResponseFacts,
+    pub(crate) vary: Vary,
+    pub(crate) selector: Selector,
+    pub(crate) upstream_cache_status: Option<HeaderValue>,
+    /// Length of the body, where it is known.
+    pub(crate) length: Option<u64>,
+    /// Others than the one who began the fill may read it.
+    pub(crate) shared: bool,
+    /// It will be stored when it is whole.
+    pub(crate) kept: bool,
+    /// A stored response that may stand in for an error goes before this one.
+    pub(crate) yields_to_stale: bool,
+    /// Why it is not stored, for `Cache-Status`.
+    pub(crate) detail: Option<&'static str>,
+}
+
+impl Fetched {
+    /// Whether it answers a request with those fields.
+    pub(crate) fn matches(&self, request_fields: &HeaderMap, policy: &Policy) -> bool {
+        self.vary.matches(&self.selector, request_fields, policy)
+    }
+}
+
+/// Why a fill has no response to give.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// 502 or 504, or what a rule of ours says.
+    pub(crate) status: StatusCode,
+    pub(crate) error: ProxyError,
+}
+
+/// A place on a flight.
+#[derive(Debug)]
+pub(crate) struct Passenger {
+    pub(crate) flight: Arc<Flight>,
+    head: watch::Receiver<Option<Published>>,
+    /// The place in the body.
+    pub(crate) reader: Option<Reader>,
+}
+
+/// Whoever flies it. Dropping it lands the flight.
+#[derive(Debug)]
+pub(crate) struct Pilot {
+    pub(crate) flight: Arc<Flight>,
+    registered: Option<(FlightKey, Arc<crate::state::Node>)>,
+}
+
+impl Flight {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            head: watch::Sender::new(None),
+            body: Growing::new(),
+            attempts: Mutex::default(),
+        })
+    }
+
+    fn passenger(self: &Arc<Self>) -> Passenger {
+        Passenger {
+            head: self.head.subscribe(),
+            reader: self.body.reader(),
+            flight: Arc::clone(self),
+        }
+    }
+}
+
+impl Flights {
+    /// Boards the flight for `key`; the first aboard gets the pilot too, and must
+    /// see that it flies.
+    pub(crate) fn board(node: &Arc<crate::state::Node>, key: FlightKey) -> (Passenger, Option<Pilot>) {
+        let mut registered = node.flights.registered.lock();
+        if let Some(flight) = registered.get(&key) {
+            return (flight.passenger(), None);
+        }
+        let flight = Flight::new();
+        registered.insert(key.clone(), Arc::clone(&flight));
+        drop(registered);
+        let pilot = Pilot {
+            flight: Arc::clone(&flight),
+            registered: Some((key, Arc::clone(node))),
+        };
+        (flight.passenger(), Some(pilot))
+    }
+
+    /// A flight for one, which nobody else can board.
+    pub(crate) fn alone() -> (Passenger, Pilot) {
+        let flight = Flight::new();
+        let pilot = Pilot {
+            flight: Arc::clone(&flight),
+            registered: None,
+        };
+        (flight.passenger(), pilot)
+    }
+
+    /// Flights registered now.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.registered.lock().len()
+    }
+
+    /// Reserves room for `bytes` of bodies in flight; false where there is none.
+    pub(crate) fn reserve(&self, bytes: u64, bytes_max: u64) -> bool {
+        self.bytes_in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(bytes).filter(|held| *held <= bytes_max)
+            })
+            .is_ok()
+    }
+
+    /// Gives room back.
+    pub(crate) fn release(&self, bytes: u64) {
+        self.bytes_in_flight.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of bodies in flight.
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
+        self.bytes_in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl Passenger {
+    /// Waits for what the fill has to say.
+    pub(crate) async fn published(&mut self) -> Published {
+        let published = self.head.wait_for(Option::is_some).await;
+        match published.as_deref() {
+            Ok(Some(published)) => published.clone(),
+            // The sender lives in the flight we hold, so this is the pilot's drop.
+            _ => Published::Failed(Arc::new(abandoned())),
+        }
+    }
+}
+
+impl Pilot {
+    /// Publishes, once.
+    pub(crate) fn publish(&self, published: Published) {
+        self.flight.head.send_if_modified(|head| {
+            let first = head.is_none();
+            if first {
+                *head = Some(published);
+            }
+            first
+        });
+    }
+
+    /// Leaves the registry: nobody can board from now on.
+    pub(crate) fn close_doors(&mut self) {
+        if let Some((key, node)) = self.registered.take() {
+            let mut registered = node.flights.registered.lock();
+            if registered
+                .get(&key)
+                .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
+            {
+                registered.remove(&key);
+            }
+        }
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        self.publish(Published::Failed(Arc::new(abandoned())));
+        self.flight.body.finish(Err(Broken::Abandoned));
+        self.close_doors();
+    }
+}
+
+fn abandoned() -> Failure {
+    Failure {
+        status: StatusCode::BAD_GATEWAY,
+        error: ProxyError::new("proxy_internal_error", "the fill ended without an answer"),
+    }
+}

@@ -1,0 +1,10 @@
+//! Filling a miss.
+//!
+//! One fill for each key and node, in a task of its own (`run`). Everyone who
+//! waits for the key boards the same flight (`flight`) and reads the same growing
+//! body (`body`). No visitor can cancel or slow a fill that will be stored.
+
+pub(crate) mod body;
+pub(crate) mod flight;
+pub(crate) mod reach;
+pub(crate) mod run;

@@ -1,0 +1,354 @@
+//! Reaches a verified answer by one way after another.
+//!
+//! The ways and their order are `topology`'s decision; here they are walked. An
+//! answer from an upper tier counts only when its signature holds; whatever else
+//! comes back is a failure of that hop, and the next way is taken. A verified
+//! answer is final, an origin's error included.
+
+use std::sync::Arc;
+
+use config::Fallback;
+use control::{Reason, TierResult};
+use http::{HeaderMap, Method, StatusCode};
+use observe::{Attempt, Event, Side};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use topology::{Question, State, Topology, Way, ways};
+
+use super::flight::Failure;
+use crate::clock::{self, Stopwatch};
+use crate::fields::{PROXY_STATUS, ProxyError};
+use crate::ids;
+use crate::live::{Live, Site};
+use crate::seal::{Outbound, seal};
+use crate::state::Node;
+use crate::upstream::Target;
+use crate::upstream::send::{Response, SendError, send};
+
+/// Everything that finding a way needs to know.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) live: Arc<Live>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) digest: [u8; 16],
+    /// A stored response may stand in for an error.
+    pub(crate) stale_may_serve: bool,
+    /// Only the stores of the hierarchy may answer.
+    pub(crate) only_if_cached: bool,
+    pub(crate) watch: Stopwatch,
+}
+
+/// An answer that may be acted upon.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) response: Response,
+    /// What the upper tier said about it, verified.
+    pub(crate) tier: Option<TierResult>,
+}
+
+/// The targets to try, in order.
+pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Target; 8]> {
+    let site = &route.site.config;
+    let topology = match site.topology {
+        config::Topology::Off => Topology::Off,
+        config::Topology::Hash => Topology::Hash,
+    };
+    let seen = match topology {
+        Topology::Off => SmallVec::new(),
+        Topology::Hash => node.upstreams.upper_states(now_ms),
+    };
+    // An upper tier whose time down is over is tried by the next request it is
+    // the first choice of, one at a time; nobody else has to find out.
+    let mut states: SmallVec<[State; 8]> = seen
+        .iter()
+        .map(|state| match state {
+            State::Trial => State::Up,
+            other => *other,
+        })
+        .collect();
+    let ask = |states: &[State]| {
+        ways(&Question {
+            topology,
+            key: &route.digest,
+            candidates: &node.upstreams.candidates,
+            states,
+            direct_allowed: direct_comes_next(site, route.stale_may_serve),
+        })
+    };
+    let mut chosen = ask(&states);
+    if let Some(Way::Upper(first)) = chosen.first().copied()
+        && seen.get(first) == Some(&State::Trial)
+        && !node.upstreams.begin_trial(first, now_ms)
+        && let Some(state) = states.get_mut(first)
+    {
+        *state = State::Down { until_ms: now_ms };
+        chosen = ask(&states);
+    }
+    let mut targets = SmallVec::new();
+    for way in chosen {
+        match way {
+            Way::Upper(at) => targets.push(Target::Upper(at)),
+            Way::Origin if route.only_if_cached => {}
+            Way::Origin => {
+                for server in node.upstreams.origin_order(&site.pool, now_ms) {
+                    targets.push(Target::Origin {
+                        pool: Arc::clone(&site.pool),
+                        server,
+                    });
+                }
+            }
+        }
+    }
+    targets
+}
+
+/// Whether the origin itself is tried after the upper tiers: the site allows it,
+/// and nothing stale goes first.
+fn direct_comes_next(site: &config::Site, stale_may_serve: bool) -> bool {
+    for fallback in &site.fallback {
+        match fallback {
+            Fallback::Direct => return true,
+            Fallback::Stale if stale_may_serve => return false,
+            Fallback::Stale => {}
+        }
+    }
+    false
+}
+
+/// Walks the ways until one gives a verified answer.
+pub(crate) async fn reach(
+    node: &Node,
+    route: &Route,
+    outbound: &Outbound,
+    attempts: &Mutex<Vec<Attempt>>,
+) -> Result<Reached, Failure> {
+    let targets = targets(node, route, clock::now_ms());
+    let budget_ms = node.config.timeouts.answer_ms;
+    let mut last = no_way(route);
+    let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
+    for target in targets {
+        let Some(left_ms) = budget_ms.checked_sub(route.watch.elapsed_ms()) else {
+            break;
+        };
+        if asked_uppers && matches!(target, Target::Origin { .. }) {
+            node.observer.metrics().direct();
+        }
+        let attempt = attempt(node, route, outbound, &target, attempts);
+        let outcome = pingora_timeout::timeout(crate::upstream::millis(left_ms), attempt).await;
+        match outcome.unwrap_or(Err(SendError::FirstByteTimeout)) {
+            Ok(reached) => return Ok(reached),
+            Err(error) => {
+                last = failure(error, &target.name(node));
+                // One that may have been executed is never repeated.
+                if !outbound.method.is_safe() && error != SendError::ConnectRefused {
+                    break;
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+fn no_way(route: &Route) -> Failure {
+    if route.only_if_cached {
+        return Failure {
+            status: StatusCode::GATEWAY_TIMEOUT,
+            error: ProxyError::new(
+                "destination_unavailable",
+                "only-if-cached: no store of the hierarchy holds it",
+            ),
+        };
+    }
+    Failure {
+        status: StatusCode::BAD_GATEWAY,
+        error: ProxyError::new("destination_unavailable", "no way to the content is up"),
+    }
+}
+
+fn failure(error: SendError, target: &str) -> Failure {
+    Failure {
+        status: if error.is_timeout() {
+            StatusCode::GATEWAY_TIMEOUT
+        } else {
+            StatusCode::BAD_GATEWAY
+        },
+        error: error.proxy_error(target),
+    }
+}
+
+/// One attempt: seal, send, verify, and take note of how it went.
+async fn attempt(
+    node: &Node,
+    route: &Route,
+    outbound: &Outbound,
+    target: &Target,
+    attempts: &Mutex<Vec<Attempt>>,
+) -> Result<Reached, SendError> {
+    let span_id = ids::span_id();
+    let start_us = route.watch.elapsed_us();
+    let outcome = exchange(node, route, outbound, target, span_id).await;
+    let now_ms = clock::now_ms();
+    match &outcome {
+        Ok(_) => target.report(node, now_ms, Ok(())),
+        Err(error) => {
+            if let Some(failure) = error.failure() {
+                target.report(node, now_ms, Err(failure));
+            }
+        }
+    }
+    let name = target.name(node);
+    let error = outcome.as_ref().err().map(|error| error.as_str());
+    node.observer
+        .metrics()
+        .upstream_request(&name, target.kind(), upstream_result(&outcome));
+    if let Ok(reached) = &outcome {
+        node.observer
+            .metrics()
+            .upstream_connection(&name, reached.response.reused);
+    }
+    attempts.lock().push(Attempt {
+        span_id,
+        target: name,
+        kind: target.kind(),
+        start_us,
+        duration_us: route.watch.elapsed_us().saturating_sub(start_us),
+        status: outcome
+            .as_ref()
+            .ok()
+            .map(|reached| reached.response.status.as_u16()),
+        error: error.map(str::to_owned),
+        reused_connection: outcome
+            .as_ref()
+            .is_ok_and(|reached| reached.response.reused),
+    });
+    outcome
+}
+
+fn upstream_result(outcome: &Result<Reached, SendError>) -> observe::UpstreamResult {
+    match outcome {
+        Ok(_) => observe::UpstreamResult::Ok,
+        Err(SendError::Unverified | SendError::Refused) => observe::UpstreamResult::Unverified,
+        Err(error) if error.is_timeout() => observe::UpstreamResult::Timeout,
+        Err(_) => observe::UpstreamResult::Error,
+    }
+}
+
+async fn exchange(
+    node: &Node,
+    route: &Route,
+    outbound: &Outbound,
+    target: &Target,
+    span_id: [u8; 8],
+) -> Result<Reached, SendError> {
+    let sealed = seal(
+        node,
+        &route.live,
+        outbound,
+        target,
+        span_id,
+        clock::now_ms(),
+    )?;
+    let mut response = send(node, target, &sealed).await?;
+    let Some(receipt) = sealed.receipt() else {
+        strip_from_origin(node, &mut response.fields);
+        return Ok(Reached {
+            response,
+            tier: None,
+        });
+    };
+    let verified = control::verify_response(
+        response.status,
+        &response.fields,
+        receipt,
+        &route.live.keyring,
+        clock::now_ms(),
+    );
+    match verified {
+        Ok(result) => {
+            control::strip(&mut response.fields);
+            Ok(Reached {
+                response,
+                tier: Some(result),
+            })
+        }
+        Err(rejection) => Err(unverified(
+            node,
+            &target.name(node),
+            &response.fields,
+            &rejection,
+        )),
+    }
+}
+
+/// Removes control fields that an origin sent, and counts them: none of them can
+/// have come from us.
+pub(crate) fn strip_from_origin(node: &Node, fields: &mut HeaderMap) {
+    let stripped = control::strip(fields);
+    if stripped > 0 {
+        node.observer
+            .metrics()
+            .stripped_tier_fields(observe::StrippedFrom::Origin, stripped as u64);
+    }
+}
+
+/// Tells an unsigned refusal by the upper tier from an answer that lost its
+/// signature on the way, counts it, and says so at once.
+pub(crate) fn unverified(
+    node: &Node,
+    peer: &str,
+    fields: &HeaderMap,
+    rejection: &control::Rejection,
+) -> SendError {
+    let now_ms = clock::now_ms();
+    if rejection.reason == Reason::Missing
+        && let Some(reason) = refusal_reason(fields)
+    {
+        let event = Event::TierRefused {
+            reason,
+            peer: peer.to_owned(),
+        };
+        node.observer.event(event, now_ms);
+        return SendError::Refused;
+    }
+    let event = Event::ControlRejected {
+        side: Side::Response,
+        reason: rejection.reason.as_str(),
+        peer: peer.to_owned(),
+        detail: rejection.detail.clone(),
+        remedy: remedy(rejection.reason).to_owned(),
+    };
+    node.observer.event(event, now_ms);
+    SendError::Unverified
+}
+
+/// The reason an upper tier gave for refusing our control block, if it did.
+fn refusal_reason(fields: &HeaderMap) -> Option<&'static str> {
+    let status = fields.get(PROXY_STATUS)?.to_str().ok()?;
+    let (_, after) = status.split_once("tier-control ")?;
+    Reason::ALL
+        .iter()
+        .map(|reason| reason.as_str())
+        .find(|reason| after.starts_with(reason))
+}
+
+/// What an operator should do about a rejected control block.
+pub(crate) fn remedy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Missing => {
+            "find what removed the field between the tiers: a proxy on the hop, or a request that did not come from an edge"
+        }
+        Reason::Malformed => "find what rewrote the field on the hop, or compare the nodes' versions",
+        Reason::Expired => "compare the clocks of both nodes",
+        Reason::BadSignature => {
+            "find what altered the message on the hop; compare the keys of both nodes"
+        }
+        Reason::UnknownKey => "give both nodes the same key file and send SIGHUP",
+        Reason::Mismatch => "compare the sites files and node names of both nodes",
+        Reason::Replayed => "find who sends recorded requests to this node",
+    }
+}
+
+/// Whether a method may be sent again after it may have been executed.
+pub(crate) fn may_repeat(method: &Method) -> bool {
+    method.is_safe()
+}

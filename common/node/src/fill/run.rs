@@ -1,0 +1,506 @@
+//! Flies a fill from take-off to landing.
+//!
+//! ```text
+//!   reach a verified answer ── none ──▶ Failed
+//!     │
+//!     ├─ 304 to our validators ──▶ freshen, store, Revalidated
+//!     │
+//!     └─ anything else ──▶ Response, then its body:
+//!           kept      every byte, stored when whole
+//!           passing   a window, following the readers
+//!           broken    resumed under a strong validator, else broken for all
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_cache::{Arrival, Policy, RequestFacts, ResponseFacts, Vary};
+use observe::FillEnd;
+use store::{Object, Ticket};
+
+use super::body::{Appended, Broken};
+use super::flight::{Fetched, Pilot, Published};
+use super::reach::{Reached, Route, reach};
+use crate::answer;
+use crate::clock;
+use crate::fields;
+use crate::request::Request;
+use crate::seal::{Outbound, Purpose};
+use crate::state::Node;
+use crate::upstream::millis;
+use crate::upstream::send::SendError;
+
+/// How long an uncacheable answer lets requests for its key go alone.
+const HIT_FOR_MISS_MS: u64 = 60_000;
+
+/// How often one body is resumed before it counts as broken.
+const RESUMES_MAX: u32 = 3;
+
+/// What a fill is to do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) node: Arc<Node>,
+    pub(crate) route: Route,
+    pub(crate) outbound: Outbound,
+    pub(crate) purpose: Purpose,
+    pub(crate) ticket: Ticket,
+    /// Facts that decide about storing.
+    pub(crate) facts: RequestFacts,
+    /// The fields `Vary` selects by.
+    pub(crate) request_fields: HeaderMap,
+    /// What is stored and stale, for validation.
+    pub(crate) stored: Option<Arc<Object>>,
+}
+
+impl Plan {
+    /// A fill for a request.
+    pub(crate) fn new(
+        node: &Arc<Node>,
+        request: &Request,
+        purpose: Purpose,
+        stored: Option<Arc<Object>>,
+    ) -> Self {
+        let now_ms = clock::now_ms();
+        let stale_may_serve = stored.as_ref().is_some_and(|object| {
+            http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
+        });
+        Self {
+            node: Arc::clone(node),
+            route: Route {
+                live: Arc::clone(&request.live),
+                site: Arc::clone(&request.site),
+                digest: request.digest().0,
+                stale_may_serve,
+                only_if_cached: request.facts.only_if_cached(),
+                watch: request.watch,
+            },
+            outbound: Outbound::new(node, request, purpose),
+            purpose,
+            ticket: node.store.ticket(&store::Key::new(&request.key)),
+            facts: request.facts.clone(),
+            request_fields: request.fields.clone(),
+            stored,
+        }
+    }
+
+    fn policy(&self) -> &Policy {
+        &self.route.site.policy
+    }
+}
+
+/// Takes off: from here on nobody can cancel it.
+pub(crate) fn launch(plan: Plan, pilot: Pilot) {
+    let busy = plan.node.work.begin();
+    tokio::spawn(async move {
+        let in_flight = plan.node.observer.metrics().fill_begins();
+        let end = fly(&plan, pilot).await;
+        plan.node.observer.metrics().fill_ends(end);
+        drop((in_flight, busy));
+    });
+}
+
+async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
+    let flight = Arc::clone(&pilot.flight);
+    let mut outbound = plan.outbound.clone();
+    let validating = plan.purpose == Purpose::Shared
+        && plan.stored.as_ref().is_some_and(|stored| {
+            let validators = http_cache::validation_fields(&stored.facts);
+            let any = !validators.is_empty();
+            outbound.validate(validators);
+            any
+        });
+    let mut reached = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
+    if validating
+        && let Ok(answer) = &reached
+        && answer.response.status == StatusCode::NOT_MODIFIED
+    {
+        if let Some(object) = revalidated(plan, answer) {
+            let object = Arc::new(object);
+            let kept = plan.node.store.put(&plan.ticket, Arc::clone(&object));
+            pilot.publish(Published::Revalidated(object));
+            pilot.close_doors();
+            if let Ok(answer) = reached {
+                answer.response.discard(&plan.node).await;
+            }
+            return if kept.is_ok() {
+                FillEnd::Stored
+            } else {
+                FillEnd::NotStored
+            };
+        }
+        // A 304 that answers no validator of ours tells us nothing.
+        reached = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
+    }
+    match reached {
+        Ok(answer) => deliver(plan, pilot, answer).await,
+        Err(failure) => {
+            pilot.publish(Published::Failed(Arc::new(failure)));
+            FillEnd::Failed
+        }
+    }
+}
+
+/// The stored object, freshened by a 304 that answers its validators.
+fn revalidated(plan: &Plan, answer: &Reached) -> Option<Object> {
+    let stored = plan.stored.as_ref()?;
+    let mut confirmed = answer.response.fields.clone();
+    if !http_cache::answers_validator(&stored.facts, &confirmed) {
+        return None;
+    }
+    http_cache::remove_hop_by_hop(&mut confirmed);
+    restore_date(&mut confirmed, answer);
+    let upstream = fields::joined(&confirmed, &fields::CACHE_STATUS);
+    confirmed.remove(fields::CACHE_STATUS);
+    let arrival = arrival(answer);
+    // Age belongs to the confirmation, not to what is kept of it.
+    let facts_fields = http_cache::freshen(&stored.fields, &confirmed);
+    let mut aged = facts_fields.clone();
+    match confirmed.get(AGE) {
+        Some(age) => aged.insert(AGE, age.clone()),
+        None => aged.remove(AGE),
+    };
+    let facts = ResponseFacts::of(stored.status, &aged, arrival, plan.policy());
+    let kept_fields = http_cache::stored_fields(&facts_fields, plan.policy());
+    Some(Object {
+        status: stored.status,
+        head: answer::prepared_head(stored.status, &kept_fields),
+        fields: kept_fields,
+        body: stored.body.clone(),
+        facts,
+        vary: stored.vary.clone(),
+        selector: stored.selector.clone(),
+        upstream_cache_status: upstream,
+        stored_ms: clock::now_ms(),
+        tags: stored.tags.clone(),
+        epoch: plan.node.purged.epoch(control::KeyDigest(plan.route.digest)),
+    })
+}
+
+fn arrival(answer: &Reached) -> Arrival {
+    Arrival {
+        request_ms: answer.response.request_ms,
+        response_ms: answer.response.response_ms,
+        age_ms: answer.tier.as_ref().and_then(|tier| tier.age_ms),
+    }
+}
+
+/// `Date` as the origin gave it: an upper tier that passed the answer on through
+/// pingora's session had it rewritten, and says in `Tier-Result` what it was. An
+/// answer without one gets the time it was received (RFC 9110 §6.6.1).
+pub(crate) fn restore_date(fields: &mut HeaderMap, answer: &Reached) {
+    let told = answer.tier.as_ref().and_then(|tier| tier.date_s);
+    let date_ms = match told {
+        Some(date_s) => Some(date_s.saturating_mul(1000)),
+        None if fields.contains_key(DATE) => None,
+        None => Some(answer.response.response_ms),
+    };
+    if let Some(date_ms) = date_ms {
+        fields.insert(DATE, http_cache::date::format(date_ms));
+    }
+}
+
+/// Publishes the head, then brings the body home.
+async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd {
+    let node = &plan.node;
+    let flight = Arc::clone(&pilot.flight);
+    let mut fetched = fetched(plan, &mut answer);
+    let bodyless = plan.outbound.method == Method::HEAD
+        || matches!(
+            fetched.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    let mut reserved = 0;
+    if fetched.kept {
+        let wanted = fetched.length.unwrap_or(0);
+        if node
+            .flights
+            .reserve(wanted, node.config.limits.fill_bytes_in_flight_max)
+        {
+            reserved = wanted;
+        } else {
+            fetched.kept = false;
+        }
+    }
+    if !fetched.kept {
+        flight.body.pass_through();
+    }
+    if plan.purpose == Purpose::Shared && !fetched.shared {
+        node.store
+            .mark_pass(&plan.ticket, clock::now_ms() + HIT_FOR_MISS_MS);
+        node.observer.metrics().hit_for_miss();
+    }
+    if !fetched.kept {
+        pilot.close_doors();
+    }
+    let fetched = Arc::new(fetched);
+    pilot.publish(Published::Response(Arc::clone(&fetched)));
+    if bodyless {
+        flight.body.finish(Ok(()));
+        answer.response.discard(node).await;
+        return FillEnd::NotStored;
+    }
+    let mut carrier = Carrier {
+        plan,
+        pilot: &mut pilot,
+        fetched: &fetched,
+        answer,
+        reserved,
+        resumes: 0,
+    };
+    let end = carrier.carry().await;
+    let Carrier {
+        answer, reserved, ..
+    } = carrier;
+    node.flights.release(reserved);
+    if matches!(
+        end,
+        FillEnd::Stored | FillEnd::Streamed | FillEnd::NotStored
+    ) {
+        answer.response.release(node).await;
+    }
+    end
+}
+
+/// What is delivered of a response, and whether it is kept.
+fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
+    let node = &plan.node;
+    let policy = plan.policy();
+    let status = answer.response.status;
+    let facts = ResponseFacts::of(status, &answer.response.fields, arrival(answer), policy);
+    let storable = http_cache::storable(&plan.facts, &facts, policy);
+    let mut delivered = std::mem::take(&mut answer.response.fields);
+    http_cache::remove_hop_by_hop(&mut delivered);
+    restore_date(&mut delivered, answer);
+    fields::append_via(&mut delivered, node.name());
+    let age_s = delivered
+        .remove(AGE)
+        .and_then(|age| age.to_str().ok()?.trim().parse().ok());
+    let upstream_cache_status = fields::joined(&delivered, &fields::CACHE_STATUS);
+    delivered.remove(fields::CACHE_STATUS);
+    if policy.set_cookie == http_cache::SetCookie::Strip && storable.is_ok() {
+        delivered.remove(SET_COOKIE);
+    }
+    let length = delivered
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let vary = Vary::of(&delivered);
+    let selector = vary.selector(&plan.request_fields, policy);
+    let fits = length.is_none_or(|length| length <= node.config.store.object_bytes_max);
+    let complete = plan.outbound.method == Method::GET;
+    let yields_to_stale = http_cache::is_error_for_stale(status);
+    Fetched {
+        status,
+        fields: delivered,
+        age_s,
+        vary,
+        selector,
+        upstream_cache_status,
+        length,
+        shared: storable.is_ok(),
+        kept: storable.is_ok() && fits && complete,
+        yields_to_stale,
+        detail: match storable {
+            Ok(()) if !fits => Some("too-large"),
+            Ok(()) => None,
+            Err(reason) => Some(reason.as_str()),
+        },
+        facts,
+    }
+}
+
+/// Carries one body from an upstream into its flight.
+struct Carrier<'a> {
+    plan: &'a Plan,
+    pilot: &'a mut Pilot,
+    fetched: &'a Fetched,
+    answer: Reached,
+    /// Bytes reserved of the node's budget.
+    reserved: u64,
+    resumes: u32,
+}
+
+impl Carrier<'_> {
+    async fn carry(&mut self) -> FillEnd {
+        loop {
+            match self.answer.response.chunk().await {
+                Ok(Some(chunk)) if chunk.is_empty() => {}
+                Ok(Some(chunk)) => {
+                    if self.ends_with(&chunk) {
+                        return self.complete(chunk).await;
+                    }
+                    self.make_room(chunk.len() as u64);
+                    if !self.append(chunk).await {
+                        return FillEnd::NotStored;
+                    }
+                }
+                Ok(None) if self.is_short() => {
+                    if !self.resume(SendError::Closed).await {
+                        return self.break_off();
+                    }
+                }
+                Ok(None) => return self.complete(Bytes::new()).await,
+                Err(error) => {
+                    if !self.resume(error).await {
+                        return self.break_off();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether this chunk is the last of a body whose length is known.
+    fn ends_with(&self, chunk: &Bytes) -> bool {
+        let received = self.pilot.flight.body.len() + chunk.len() as u64;
+        self.fetched.length == Some(received)
+    }
+
+    fn is_short(&self) -> bool {
+        let received = self.pilot.flight.body.len();
+        self.fetched.length.is_some_and(|length| received < length)
+    }
+
+    /// A body of unknown length reserves as it grows, and stops being kept where
+    /// it turns out too large or the node has no room.
+    fn make_room(&mut self, bytes: u64) {
+        let body = &self.pilot.flight.body;
+        if self.fetched.length.is_some() || !body.is_kept() {
+            return;
+        }
+        let limits = &self.plan.node.config.limits;
+        let too_large = body.len() + bytes > self.plan.node.config.store.object_bytes_max;
+        let flights = &self.plan.node.flights;
+        if !too_large && flights.reserve(bytes, limits.fill_bytes_in_flight_max) {
+            self.reserved += bytes;
+        } else {
+            self.pilot.close_doors();
+            self.pilot.flight.body.pass_through();
+        }
+    }
+
+    /// False when nobody wants the body any more.
+    async fn append(&mut self, chunk: Bytes) -> bool {
+        let node = &self.plan.node;
+        let appended = self
+            .pilot
+            .flight
+            .body
+            .append(
+                chunk,
+                node.config.limits.fill_window_bytes as u64,
+                millis(node.config.timeouts.laggard_ms),
+            )
+            .await;
+        match appended {
+            Appended::Taken { laggards_cut } => {
+                if laggards_cut > 0 {
+                    node.observer.metrics().laggards_cut(laggards_cut as u64);
+                }
+                true
+            }
+            Appended::Unwanted => false,
+        }
+    }
+
+    /// The whole body is here. It is stored before its last bytes are given away,
+    /// so that whoever has seen the end finds it stored.
+    async fn complete(&mut self, last: Bytes) -> FillEnd {
+        self.make_room(last.len() as u64);
+        let whole = if self.fetched.kept {
+            self.pilot.flight.body.assembled(&last)
+        } else {
+            None
+        };
+        let end = match whole {
+            Some(body) => match self.keep(body) {
+                Ok(()) => FillEnd::Stored,
+                Err(_) => FillEnd::NotStored,
+            },
+            None => FillEnd::Streamed,
+        };
+        if !last.is_empty() {
+            self.append(last).await;
+        }
+        self.pilot.flight.body.finish(Ok(()));
+        // The upstream's final chunk or EOF may still be unread.
+        if let Ok(Some(_)) = self.answer.response.chunk().await {
+            return FillEnd::NotStored;
+        }
+        self.pilot.close_doors();
+        end
+    }
+
+    fn keep(&self, body: Bytes) -> Result<(), store::NotKept> {
+        let plan = self.plan;
+        let mut kept_fields = http_cache::stored_fields(&self.fetched.fields, plan.policy());
+        kept_fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        let object = Object {
+            status: self.fetched.status,
+            head: answer::prepared_head(self.fetched.status, &kept_fields),
+            fields: kept_fields,
+            body,
+            facts: self.fetched.facts.clone(),
+            vary: self.fetched.vary.clone(),
+            selector: self.fetched.selector.clone(),
+            upstream_cache_status: self.fetched.upstream_cache_status.clone(),
+            stored_ms: self.answer.response.request_ms,
+            tags: Vec::new(),
+            epoch: plan.node.purged.epoch(control::KeyDigest(plan.route.digest)),
+        };
+        plan.node.store.put(&plan.ticket, Arc::new(object))
+    }
+
+    /// Takes up the body where it broke: by range, under the strong validator it
+    /// began with, by any way that still has exactly that representation.
+    async fn resume(&mut self, error: SendError) -> bool {
+        let received = self.pilot.flight.body.len();
+        let etag = self.fetched.fields.get(ETAG).cloned();
+        let (Some(etag), Some(length)) = (etag, self.fetched.length) else {
+            return false;
+        };
+        let resumable = self.fetched.facts.has_strong_validator()
+            && self.fetched.status == StatusCode::OK
+            && error != SendError::Garbage
+            && self.resumes < RESUMES_MAX;
+        if !resumable {
+            return false;
+        }
+        self.resumes += 1;
+        let mut outbound = self.plan.outbound.clone();
+        outbound.resume(received, &etag);
+        let route = Route {
+            live: Arc::clone(&self.plan.route.live),
+            site: Arc::clone(&self.plan.route.site),
+            digest: self.plan.route.digest,
+            stale_may_serve: false,
+            only_if_cached: false,
+            watch: clock::Stopwatch::start(),
+        };
+        let attempts = &self.pilot.flight.attempts;
+        let Ok(answer) = reach(&self.plan.node, &route, &outbound, attempts).await else {
+            return false;
+        };
+        let continues = answer.response.status == StatusCode::PARTIAL_CONTENT
+            && answer.response.fields.get(ETAG) == Some(&etag)
+            && continues_at(&answer.response.fields, received, length);
+        if continues {
+            self.plan.node.observer.metrics().resumed();
+            self.answer = answer;
+        }
+        continues
+    }
+
+    /// Nothing is kept of what broke, and nobody takes it for whole.
+    fn break_off(&mut self) -> FillEnd {
+        self.pilot.close_doors();
+        self.pilot.flight.body.finish(Err(Broken::Upstream));
+        FillEnd::Broken
+    }
+}
+
+/// `Content-Range: bytes FROM-LAST/LENGTH`, to the end of the same representation.
+fn continues_at(fields: &HeaderMap, from: u64, length: u64) -> bool {
+    let expected = http_cache::content_range(from, length.saturating_sub(1), length);
+    fields.get(CONTENT_RANGE) == Some(&expected)
+}

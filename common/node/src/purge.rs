@@ -1,0 +1,148 @@
+//! Purging, and the epochs that keep purged content from coming back.
+//!
+//! A purge at this node is remembered by key for a while. Requests to the next
+//! tier carry the time of the key's last purge as `epoch`; an upper tier that
+//! still holds something from before it fetches anew. So purging an edge first
+//! cannot refill the old content from the tier behind it.
+
+use std::collections::{HashMap, VecDeque};
+
+use control::{KeyDigest, Scheme};
+use http::Uri;
+use parking_lot::Mutex;
+use store::Key;
+
+use crate::key::{self, Resource};
+use crate::state::Node;
+
+/// Purges remembered. The oldest is forgotten first; by then the tiers behind us
+/// have long been purged themselves.
+const PURGES_MAX: usize = 65_536;
+
+/// When keys were last purged here.
+#[derive(Debug, Default)]
+pub(crate) struct Purged {
+    last: Mutex<Last>,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    at_ms: HashMap<KeyDigest, u64, ahash::RandomState>,
+    order: VecDeque<KeyDigest>,
+}
+
+impl Purged {
+    /// Remembers that `key` was purged at `now_ms`.
+    pub(crate) fn remember(&self, key: KeyDigest, now_ms: u64) {
+        let mut last = self.last.lock();
+        if last.at_ms.insert(key, now_ms).is_none() {
+            last.order.push_back(key);
+        }
+        while last.order.len() > PURGES_MAX {
+            if let Some(oldest) = last.order.pop_front() {
+                last.at_ms.remove(&oldest);
+            }
+        }
+    }
+
+    /// When `key` was last purged, 0 where it never was.
+    pub(crate) fn epoch(&self, key: KeyDigest) -> u64 {
+        let last = self.last.lock();
+        if last.at_ms.is_empty() {
+            return 0;
+        }
+        last.at_ms.get(&key).copied().unwrap_or(0)
+    }
+}
+
+/// What came of a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PurgeOutcome {
+    /// Something was stored and is gone.
+    Purged,
+    /// Nothing was stored; fills under way will not be kept either.
+    NotStored,
+}
+
+/// Why a URL cannot be purged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadUrl(pub(crate) String);
+
+/// Purges one URL, in every variant.
+pub(crate) fn purge_url(node: &Node, url: &str, now_ms: u64) -> Result<PurgeOutcome, BadUrl> {
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| BadUrl(format!("{url:?} is not a URL: {error}")))?;
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => {
+            return Err(BadUrl(format!(
+                "{url:?} has no http or https scheme; name the URL as a visitor would"
+            )));
+        }
+    };
+    let host = uri
+        .host()
+        .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| BadUrl(format!("{url:?} names no host")))?;
+    let live = node.live.load();
+    let site = live
+        .serving(&host)
+        .ok_or_else(|| BadUrl(format!("no site serves the host {host:?}")))?;
+    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+    let resource = Resource {
+        site: &site.config.name,
+        scheme,
+        host: &host,
+        path_and_query,
+    };
+    Ok(purge_resource(node, resource, &site.config.key, now_ms))
+}
+
+/// Purges what is stored for a resource, whatever fields its key adds.
+pub(crate) fn purge_resource(
+    node: &Node,
+    resource: Resource<'_>,
+    rules: &config::KeyRules,
+    now_ms: u64,
+) -> PurgeOutcome {
+    let mut key = Vec::with_capacity(128);
+    key::write_resource(&mut key, resource, rules);
+    let gone = if rules.headers.is_empty() && rules.cookies.is_empty() {
+        node.purged.remember(KeyDigest::of(&key), now_ms);
+        node.store.purge(&key)
+    } else {
+        // The rest of the key is unknown, so every key that begins like this goes.
+        let keys = node.store.keys_beginning(&key);
+        for full in &keys {
+            node.purged.remember(KeyDigest::of(full.as_bytes()), now_ms);
+        }
+        keys.iter().map(Key::as_bytes).filter(|full| node.store.purge(full)).count() > 0
+    };
+    if gone {
+        PurgeOutcome::Purged
+    } else {
+        PurgeOutcome::NotStored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_remembered_within_a_bound() {
+        let purged = Purged::default();
+        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
+        purged.remember(KeyDigest::of(b"a"), 5);
+        purged.remember(KeyDigest::of(b"a"), 9);
+        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 9);
+        for other in 0..PURGES_MAX {
+            purged.remember(KeyDigest::of(&other.to_be_bytes()), 10);
+        }
+        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
+        assert_eq!(purged.last.lock().at_ms.len(), PURGES_MAX);
+    }
+}

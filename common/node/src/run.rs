@@ -1,0 +1,67 @@
+//! The main of a node's binary: load, serve, reload, drain.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use config::Role;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::start::{self, Options, Running};
+
+/// Runs a node from its file until SIGTERM or SIGINT, draining before it ends.
+/// SIGHUP loads sites and keys anew. What is wrong goes to standard error, every
+/// problem on a line of its own.
+#[must_use]
+pub fn run(role: Role, config_path: &Path) -> ExitCode {
+    match serve(role, config_path) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            let _ = writeln!(std::io::stderr(), "{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(role: Role, config_path: &Path) -> Result<(), String> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = config::load(config_path, role, &environment)
+        .map_err(|problems| problems.to_string())?;
+    let (target, level) = start::log_target(&loaded.node.telemetry);
+    observe::install_log(&target, level)
+        .map_err(|error| format!("the log cannot be opened: {error}; check `access_log`"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot start: {error}"))?;
+    let options = Options {
+        config_path: Some(config_path.to_owned()),
+    };
+    runtime.block_on(async {
+        let running = start::start(loaded, options)
+            .await
+            .map_err(|error| error.to_string())?;
+        until_told(&running)
+            .await
+            .map_err(|error| format!("signals cannot be received: {error}"))?;
+        running.drain().await;
+        Ok(())
+    })
+}
+
+/// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
+async fn until_told(running: &Running) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                // The outcome is an event in the log either way.
+                let _ = running.reload();
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}

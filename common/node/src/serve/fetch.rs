@@ -1,0 +1,344 @@
+//! Answers that have to be waited for: boarding a flight, or flying alone.
+
+use std::sync::Arc;
+
+use http::header::AGE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use observe::Outcome;
+use store::Object;
+
+use super::parts::{Part, is_bodyless, part_head, select_part};
+use super::{Fetch, from_stored};
+use crate::answer::{Answer, Body, Head, Story};
+use crate::clock;
+use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
+use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
+use crate::fill::run::{Plan, launch};
+use crate::request::Request;
+use crate::seal::Purpose;
+use crate::state::Node;
+use crate::upstream::millis;
+
+/// Flights one request boards before it goes alone: the first, the one of its
+/// variant, and one more should the variants have changed meanwhile.
+const BOARDINGS_MAX: usize = 3;
+
+/// A fill bounds its own wait; this much longer is waited for it by whoever began it.
+const LEADER_SLACK_MS: u64 = 2_000;
+
+pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: Fetch) -> Answer {
+    if request.facts.only_if_cached() && !may_ask_stores(node, request) {
+        // RFC 9111 §5.2.1.7: nothing stored may be used, so 504.
+        let error = ProxyError::new("destination_unavailable", "only-if-cached: not stored here");
+        return Answer::error(node.name(), StatusCode::GATEWAY_TIMEOUT, &error);
+    }
+    if fetch.purpose == Purpose::Alone {
+        return alone(node, request, &fetch).await;
+    }
+    let mut selector = known_selector(node, request);
+    for _ in 0..BOARDINGS_MAX {
+        let key = FlightKey {
+            key: request.key.clone(),
+            selector: selector.clone(),
+            reload: request.facts.demands_validation(),
+        };
+        let (mut passenger, pilot) = Flights::board(node, key);
+        let leads = pilot.is_some();
+        if let Some(pilot) = pilot {
+            let plan = Plan::new(node, request, Purpose::Shared, fetch.stored.clone());
+            launch(plan, pilot);
+        }
+        let wait_ms = if leads {
+            node.config.timeouts.answer_ms + LEADER_SLACK_MS
+        } else {
+            node.config.timeouts.collapse_ms
+        };
+        let published = pingora_timeout::timeout(millis(wait_ms), passenger.published()).await;
+        match published {
+            Ok(Published::Revalidated(object))
+                if object.vary.matches(
+                    &object.selector,
+                    &request.fields,
+                    &request.site.policy,
+                ) =>
+            {
+                return from_revalidated(node, request, &fetch, &object, &passenger, leads);
+            }
+            Ok(Published::Response(fetched)) if leads || fetched.shared => {
+                if leads || fetched.matches(&request.fields, &request.site.policy) {
+                    return delivered(node, request, &fetch, fetched, passenger, leads).await;
+                }
+                selector = Some(
+                    fetched
+                        .vary
+                        .selector(&request.fields, &request.site.policy),
+                );
+            }
+            Ok(Published::Failed(failure)) => {
+                let flight = leads.then(|| Arc::clone(&passenger.flight));
+                return failed(node, request, &fetch, &failure, flight);
+            }
+            // Not for us, another variant, or a wait that is over.
+            Ok(Published::Response(_)) | Err(_) => break,
+            Ok(Published::Revalidated(_)) => {}
+        }
+    }
+    alone(node, request, &fetch).await
+}
+
+/// At an edge with upper tiers, `only-if-cached` asks their stores too.
+fn may_ask_stores(node: &Node, request: &Request) -> bool {
+    node.is_edge()
+        && !node.upstreams.uppers.is_empty()
+        && request.site.config.topology == config::Topology::Hash
+}
+
+/// The variant this request wants, if what is stored tells how variants differ.
+fn known_selector(node: &Node, request: &Request) -> Option<http_cache::Selector> {
+    let entry = node.store.get(&request.key)?;
+    let newest = entry.variants.first()?;
+    match &newest.vary {
+        http_cache::Vary::Fields(_) => Some(
+            newest
+                .vary
+                .selector(&request.fields, &request.site.policy),
+        ),
+        _ => None,
+    }
+}
+
+/// Fetches for this request alone.
+async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
+    let (mut passenger, pilot) = Flights::alone();
+    let plan = Plan::new(node, request, Purpose::Alone, fetch.stored.clone());
+    launch(plan, pilot);
+    let wait = millis(node.config.timeouts.answer_ms + LEADER_SLACK_MS);
+    let published = pingora_timeout::timeout(wait, passenger.published()).await;
+    let flight = Some(Arc::clone(&passenger.flight));
+    match published {
+        Ok(Published::Response(fetched)) => {
+            if let Some(answer) = stale_instead(node, request, fetch, &fetched, flight) {
+                return answer;
+            }
+            let cache_status = forward_status(fetch, &fetched, false);
+            let outcome = if fetch.why == Forward::Bypass {
+                Outcome::Bypass
+            } else {
+                Outcome::Miss
+            };
+            whole(node, request, &fetched, passenger, cache_status, outcome)
+        }
+        Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
+        Ok(Published::Revalidated(_)) | Err(_) => {
+            let failure = Failure {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                error: ProxyError::new("http_response_timeout", "no answer in time"),
+            };
+            failed(node, request, fetch, &failure, flight)
+        }
+    }
+}
+
+fn forward_status(fetch: &Fetch, fetched: &Fetched, collapsed: bool) -> CacheStatus {
+    CacheStatus {
+        upstream: fetched.upstream_cache_status.clone(),
+        forward: Some(fetch.why),
+        forward_status: Some(fetched.status.as_u16()),
+        stored: fetched.kept,
+        collapsed,
+        detail: fetch.detail.or(fetched.detail),
+        ..CacheStatus::default()
+    }
+}
+
+/// An answer from a stored object that its upstream just confirmed.
+fn from_revalidated(
+    node: &Node,
+    request: &Request,
+    fetch: &Fetch,
+    object: &Arc<Object>,
+    passenger: &Passenger,
+    leads: bool,
+) -> Answer {
+    let cache_status = CacheStatus {
+        upstream: object.upstream_cache_status.clone(),
+        forward: Some(fetch.why),
+        forward_status: Some(StatusCode::NOT_MODIFIED.as_u16()),
+        stored: true,
+        collapsed: !leads,
+        ..CacheStatus::default()
+    };
+    let age_ms = object.facts.age_ms(clock::now_ms());
+    let outcome = Outcome::Revalidated;
+    let mut answer = from_stored(node, request, object, age_ms, cache_status, outcome);
+    answer.story.flight = leads.then(|| Arc::clone(&passenger.flight));
+    answer
+}
+
+/// An answer from a flight.
+async fn delivered(
+    node: &Arc<Node>,
+    request: &Request,
+    fetch: &Fetch,
+    fetched: Arc<Fetched>,
+    passenger: Passenger,
+    leads: bool,
+) -> Answer {
+    let flight = leads.then(|| Arc::clone(&passenger.flight));
+    if let Some(answer) = stale_instead(node, request, fetch, &fetched, flight.clone()) {
+        return answer;
+    }
+    let mut cache_status = forward_status(fetch, &fetched, !leads);
+    let outcome = if leads {
+        Outcome::Miss
+    } else {
+        node.observer.metrics().collapsed();
+        Outcome::Collapsed
+    };
+    if fetched.status == StatusCode::OK
+        && (request.facts.is_conditional() || request.facts.has_range())
+    {
+        let length = fetched.length.unwrap_or(u64::MAX);
+        let part = select_part(request, &fetched.facts, length);
+        let ranged = matches!(part, Part::Range { .. } | Part::Unsatisfiable);
+        if ranged && (!fetched.kept || fetched.length.is_none()) {
+            // A part of what is not kept is fetched as that part.
+            drop(passenger);
+            if fetched.length.is_some() {
+                return alone(node, request, fetch).await;
+            }
+            cache_status.detail = Some("range-of-unknown-length");
+            return alone(node, request, fetch).await;
+        }
+        if part != Part::Whole {
+            let mut fields = delivered_fields(node, &fetched, &cache_status);
+            fields.remove(http::header::TRANSFER_ENCODING);
+            let (head, bounds) = part_head(part, fields, fetched.length);
+            let body = match (bounds, passenger.reader) {
+                (Some((first, last)), Some(reader)) => Body::Growing {
+                    reader,
+                    skip: first,
+                    length: Some(last - first + 1),
+                },
+                _ => Body::Absent,
+            };
+            let story = Story {
+                flight,
+                ..Story::new(outcome)
+            };
+            return Answer { head, body, story };
+        }
+    }
+    whole(node, request, &fetched, passenger, cache_status, outcome)
+}
+
+fn delivered_fields(node: &Node, fetched: &Fetched, cache_status: &CacheStatus) -> HeaderMap {
+    let mut fields = fetched.fields.clone();
+    if let Some(age_s) = fetched.age_s {
+        fields.insert(AGE, HeaderValue::from(age_s));
+    }
+    fields.insert(CACHE_STATUS, cache_status.value(node.name()));
+    fields
+}
+
+/// All of a fetched response.
+fn whole(
+    node: &Node,
+    request: &Request,
+    fetched: &Fetched,
+    passenger: Passenger,
+    cache_status: CacheStatus,
+    outcome: Outcome,
+) -> Answer {
+    let fields = delivered_fields(node, fetched, &cache_status);
+    let body = match passenger.reader {
+        Some(reader) if request.method == Method::GET && !is_bodyless(fetched.status) => {
+            Body::Growing {
+                reader,
+                skip: 0,
+                length: fetched.length,
+            }
+        }
+        _ => Body::Absent,
+    };
+    Answer {
+        head: Head::Built {
+            status: fetched.status,
+            fields,
+        },
+        body,
+        story: Story {
+            detail: fetched.detail.unwrap_or("").into(),
+            flight: (outcome != Outcome::Collapsed).then_some(passenger.flight),
+            ..Story::new(outcome)
+        },
+    }
+}
+
+/// A stored response in place of an upstream's error, where that is allowed.
+fn stale_instead(
+    node: &Node,
+    request: &Request,
+    fetch: &Fetch,
+    fetched: &Fetched,
+    flight: Option<Arc<Flight>>,
+) -> Option<Answer> {
+    if !fetched.yields_to_stale {
+        return None;
+    }
+    let mut answer = stale(node, request, fetch, Some(fetched.status))?;
+    answer.story.flight = flight;
+    Some(answer)
+}
+
+/// The last resort: stale where it may be, else the error itself.
+fn failed(
+    node: &Node,
+    request: &Request,
+    fetch: &Fetch,
+    failure: &Failure,
+    flight: Option<Arc<Flight>>,
+) -> Answer {
+    let mut answer = stale(node, request, fetch, None)
+        .unwrap_or_else(|| Answer::error(node.name(), failure.status, &failure.error));
+    if let Head::Built { fields, .. } = &mut answer.head {
+        let cache_status = CacheStatus {
+            forward: Some(fetch.why),
+            ..CacheStatus::default()
+        };
+        fields
+            .entry(CACHE_STATUS)
+            .or_insert_with(|| cache_status.value(node.name()));
+    }
+    answer.story.flight = flight;
+    answer
+}
+
+/// RFC 5861 §4: a stale response instead of an error.
+fn stale(
+    node: &Node,
+    request: &Request,
+    fetch: &Fetch,
+    status: Option<StatusCode>,
+) -> Option<Answer> {
+    let object = fetch.stored.as_ref()?;
+    let now_ms = clock::now_ms();
+    let allowed = http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
+        && (!node.is_edge() || request.site.config.fallback.contains(&config::Fallback::Stale));
+    if !allowed {
+        return None;
+    }
+    node.observer.metrics().stale_served("error");
+    let age_ms = object.facts.age_ms(now_ms);
+    let stale_for_ms = age_ms.saturating_sub(object.facts.lifetime_ms());
+    let cache_status = CacheStatus {
+        upstream: object.upstream_cache_status.clone(),
+        hit: true,
+        ttl_s: Some(-i64::try_from(stale_for_ms / 1000).unwrap_or(i64::MAX)),
+        forward_status: status.map(|status| status.as_u16()),
+        detail: Some("stale-if-error"),
+        ..CacheStatus::default()
+    };
+    let outcome = Outcome::StaleHit;
+    Some(from_stored(node, request, object, age_ms, cache_status, outcome))
+}

@@ -1,0 +1,213 @@
+//! From a request to its answer: look up, decide, and fetch what is missing.
+//!
+//! `look_up` never waits; most requests end there. Everything that has to wait is
+//! in `fetch`.
+
+mod fetch;
+mod parts;
+
+use std::sync::Arc;
+
+use http::header::AGE;
+use http::{HeaderValue, Method, StatusCode};
+use http_cache::{Decision, StaleUse};
+use observe::Outcome;
+use store::Object;
+
+use crate::answer::{Answer, Body, Head, Story};
+use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
+use crate::fill::flight::{FlightKey, Flights};
+use crate::fill::run::{Plan, launch};
+use crate::request::Request;
+use crate::seal::Purpose;
+use crate::state::Node;
+use crate::tier;
+use fetch::fetched_answer;
+use parts::{Part, is_bodyless, part_head, select_part};
+
+/// What can be said without waiting.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Answer(Answer),
+    Fetch(Fetch),
+}
+
+/// What has to be fetched, and why.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) why: Forward,
+    /// Why the cache is not used, where it is not.
+    pub(crate) detail: Option<&'static str>,
+    pub(crate) stored: Option<Arc<Object>>,
+    pub(crate) purpose: Purpose,
+}
+
+/// Answers a GET or HEAD, waiting for nothing where it can.
+pub(crate) async fn answer(node: &Arc<Node>, request: &Request) -> Answer {
+    match look_up(node, request, request.received_ms) {
+        Lookup::Answer(answer) => answer,
+        // Boxed: what waits is large, and hits should not carry its size around.
+        Lookup::Fetch(fetch) => Box::pin(fetch_answer(node, request, fetch)).await,
+    }
+}
+
+/// Waits for what `look_up` did not find.
+pub(crate) async fn fetch_answer(node: &Arc<Node>, request: &Request, fetch: Fetch) -> Answer {
+    let mut answer = fetched_answer(node, request, fetch).await;
+    tier::sign(node, request, &mut answer);
+    answer
+}
+
+/// Looks into the store and decides.
+pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Lookup {
+    let policy = &request.site.policy;
+    let entry = node.store.get(&request.key);
+    let stored = entry
+        .as_ref()
+        .and_then(|entry| entry.select(&request.fields, policy))
+        // The asking edge purged the key after we stored this.
+        .filter(|object| object.stored_ms > request.epoch() || request.epoch() == 0);
+    let facts = stored.map(|object| &object.facts);
+    let fetch = |why, detail, purpose| {
+        Lookup::Fetch(Fetch {
+            why,
+            detail,
+            stored: stored.cloned(),
+            purpose,
+        })
+    };
+    match (http_cache::decide(&request.facts, facts, now_ms), stored) {
+        (Decision::Fresh { age_ms, ttl_ms }, Some(object)) => {
+            let ttl_s = i64::try_from(ttl_ms / 1000).unwrap_or(i64::MAX);
+            let cache_status = hit_status(object, ttl_s);
+            stored_lookup(node, request, object, age_ms, cache_status, Outcome::Hit)
+        }
+        (
+            Decision::Stale {
+                use_,
+                age_ms,
+                stale_for_ms,
+            },
+            Some(object),
+        ) => {
+            let serves = use_ != StaleUse::Revalidate && !request.is_background();
+            if !serves {
+                return fetch(Forward::Stale, None, purpose(request, entry.as_deref(), now_ms));
+            }
+            if use_ == StaleUse::ServeAndRevalidate {
+                refresh(node, request, object);
+            }
+            node.observer.metrics().stale_served("revalidating");
+            let ttl_s = -i64::try_from(stale_for_ms.div_ceil(1000)).unwrap_or(i64::MAX);
+            let cache_status = hit_status(object, ttl_s);
+            let outcome = Outcome::StaleHit;
+            stored_lookup(node, request, object, age_ms, cache_status, outcome)
+        }
+        (Decision::Bypass(reason), _) => {
+            fetch(Forward::Bypass, Some(reason.as_str()), Purpose::Alone)
+        }
+        _ => {
+            let varies = entry.as_ref().is_some_and(|entry| !entry.variants.is_empty());
+            let why = match (stored.is_some(), varies) {
+                (true, _) => Forward::Request,
+                (false, true) => Forward::VaryMiss,
+                (false, false) => Forward::UriMiss,
+            };
+            fetch(why, None, purpose(request, entry.as_deref(), now_ms))
+        }
+    }
+}
+
+/// Whether a fill for this request can be everybody's.
+fn purpose(request: &Request, entry: Option<&store::Entry>, now_ms: u64) -> Purpose {
+    let alone = request.method != Method::GET
+        || request.facts.has_authorization()
+        || request.facts.only_if_cached()
+        || entry.is_some_and(|entry| entry.passes(now_ms));
+    if alone { Purpose::Alone } else { Purpose::Shared }
+}
+
+fn hit_status(object: &Object, ttl_s: i64) -> CacheStatus {
+    CacheStatus {
+        upstream: object.upstream_cache_status.clone(),
+        hit: true,
+        ttl_s: Some(ttl_s),
+        ..CacheStatus::default()
+    }
+}
+
+fn stored_lookup(
+    node: &Arc<Node>,
+    request: &Request,
+    object: &Arc<Object>,
+    age_ms: u64,
+    cache_status: CacheStatus,
+    outcome: Outcome,
+) -> Lookup {
+    let mut answer = from_stored(node, request, object, age_ms, cache_status, outcome);
+    tier::sign(node, request, &mut answer);
+    Lookup::Answer(answer)
+}
+
+/// An answer from a stored object: whole, a part of it, or 304.
+fn from_stored(
+    node: &Node,
+    request: &Request,
+    object: &Arc<Object>,
+    age_ms: u64,
+    cache_status: CacheStatus,
+    outcome: Outcome,
+) -> Answer {
+    let story = Story::new(outcome);
+    let age_s = age_ms / 1000;
+    let conditional = request.facts.is_conditional() || request.facts.has_range();
+    if conditional && object.status == StatusCode::OK {
+        let selected = select_part(request, &object.facts, object.body.len() as u64);
+        if selected != Part::Whole {
+            let mut fields = object.fields.clone();
+            fields.insert(AGE, HeaderValue::from(age_s));
+            fields.insert(CACHE_STATUS, cache_status.value(node.name()));
+            let (head, bounds) = part_head(selected, fields, Some(object.body.len() as u64));
+            let body = match bounds {
+                Some((first, last)) if request.method == Method::GET => {
+                    let end = usize::try_from(last + 1).unwrap_or(object.body.len());
+                    Body::Whole(object.body.slice(first as usize..end))
+                }
+                _ => Body::Absent,
+            };
+            return Answer { head, body, story };
+        }
+    }
+    let body = if request.method == Method::HEAD || is_bodyless(object.status) {
+        Body::Absent
+    } else {
+        Body::Whole(object.body.clone())
+    };
+    Answer {
+        head: Head::Stored {
+            object: Arc::clone(object),
+            age_s,
+            cache_status,
+        },
+        body,
+        story,
+    }
+}
+
+/// Refreshes a stored object in the background; one fill however many ask.
+fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>) {
+    let key = FlightKey {
+        key: request.key.clone(),
+        selector: Some(object.selector.clone()),
+        reload: false,
+    };
+    let (passenger, pilot) = Flights::board(node, key);
+    drop(passenger);
+    if let Some(pilot) = pilot {
+        let stored = Some(Arc::clone(object));
+        let mut plan = Plan::new(node, request, Purpose::Shared, stored);
+        plan.outbound.background = true;
+        launch(plan, pilot);
+    }
+}
+

@@ -1,0 +1,347 @@
+//! From checked configuration to a serving node, and back to nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{AccessLog, Loaded, LogLevel, Role};
+use observe::{Event, Observer, Settings};
+use pingora_core::apps::http_app::HttpServer;
+use pingora_core::apps::{HttpServerOptions, ServerApp};
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use pingora_core::server::configuration::ServerConf;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::admin::Admin;
+use crate::clock;
+use crate::door::accept::{Listening, accept};
+use crate::door::tls;
+use crate::live::Live;
+use crate::pass::{Pass, Proxy};
+use crate::state::Node;
+
+/// Ways one passed request may try, pingora's count included.
+const PASS_TRIES_MAX: usize = 8;
+
+/// How long the observer may take to flush at the end.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// How a node is started, beyond its configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The node's own file, read anew on reload. None: reloading is refused.
+    pub config_path: Option<PathBuf>,
+}
+
+/// Why a node did not start: our configuration or our system is at fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartError {
+    /// A port cannot be listened on.
+    Listen {
+        /// The node that wanted it.
+        node: String,
+        /// Which listener.
+        listener: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        why: String,
+    },
+    /// Keys or certificates do not hold what they should.
+    Material {
+        /// The node.
+        node: String,
+        /// One sentence a problem, with its file.
+        problems: Vec<String>,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen {
+                node,
+                listener,
+                address,
+                why,
+            } => write!(
+                f,
+                "{node}: cannot listen on {address} ({listener}): {why}; stop what uses it or change `address`"
+            ),
+            Self::Material { node, problems } => {
+                for (at, problem) in problems.iter().enumerate() {
+                    if at > 0 {
+                        writeln!(f)?;
+                    }
+                    write!(f, "{node}: {problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A serving node.
+#[derive(Debug)]
+pub struct Running {
+    node: Arc<Node>,
+    addresses: Vec<SocketAddr>,
+    admin: SocketAddr,
+    draining: watch::Sender<bool>,
+    config_path: Option<PathBuf>,
+}
+
+/// Starts a node inside the current tokio runtime. When this returns, its
+/// listeners accept.
+///
+/// # Errors
+/// When a port cannot be listened on, or keys or certificates are not usable.
+pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartError> {
+    let Loaded {
+        node: config,
+        sites,
+        keys,
+        warnings,
+    } = loaded;
+    let name = config.name.clone();
+    let material = |problems| StartError::Material {
+        node: name.clone(),
+        problems,
+    };
+    let live = Live::new(sites, &keys).map_err(material)?;
+    if config.role == Role::UpperTier && live.keyring.is_empty() {
+        return Err(material(vec![
+            "an upper tier needs the keys of its edges; name them in [keys]".to_owned(),
+        ]));
+    }
+    if !config.upper_tiers.is_empty() && live.keyring.signing(&config.name).is_none() {
+        return Err(material(vec![format!(
+            "no key to sign with: make one with `headwater keygen {name}` and name its file in [keys]"
+        )]));
+    }
+    let (draining, watch_draining) = watch::channel(false);
+    let observer = Observer::start(settings(&config));
+    observer.metrics().declare_peers(config.upper_tiers.iter().map(|upper| upper.name.as_str()));
+    let node = Node::new(config, live, observer, watch_draining.clone());
+    let problems = node.upstreams.tls_problems();
+    if !problems.is_empty() {
+        return Err(material(problems));
+    }
+    let mut listeners = Vec::new();
+    let mut addresses = Vec::new();
+    for listener in &node.config.listeners {
+        let socket = bind(&name, "visitors", listener.address).await?;
+        addresses.push(socket.local_addr().unwrap_or(listener.address));
+        let acceptor = listener
+            .tls
+            .as_ref()
+            .map(|tls| tls::acceptor(tls, listener.http2))
+            .transpose()
+            .map_err(|problem| material(vec![problem]))?;
+        listeners.push(Arc::new(Listening {
+            socket,
+            tls: acceptor.map(Arc::new),
+            proxy_protocol: listener.proxy_protocol,
+            http2: listener.http2,
+        }));
+    }
+    let admin_socket = bind(&name, "admin", node.config.admin.address).await?;
+    let admin = admin_socket
+        .local_addr()
+        .unwrap_or(node.config.admin.address);
+    let proxy = proxy(&node);
+    for listening in listeners {
+        tokio::spawn(accept(
+            Arc::clone(&node),
+            Arc::clone(&proxy),
+            listening,
+            watch_draining.clone(),
+        ));
+    }
+    tokio::spawn(serve_admin(Arc::clone(&node), admin_socket, admin));
+    for warning in warnings {
+        let event = Event::Note {
+            level: observe::Level::Warn,
+            message: warning.to_string(),
+        };
+        node.observer.event(event, clock::now_ms());
+    }
+    let detail = format!("visitors on {addresses:?}, admin on {admin}");
+    node.observer
+        .event(Event::Started { detail }, clock::now_ms());
+    Ok(Running {
+        node,
+        addresses,
+        admin,
+        draining,
+        config_path: options.config_path,
+    })
+}
+
+impl Running {
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.node.name()
+    }
+
+    /// Where requests come in, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the administrative listener is.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Loads sites and keys anew, whole, and swaps them in one step.
+    ///
+    /// # Errors
+    /// Every problem found, one a line. Nothing has changed then.
+    pub fn reload(&self) -> Result<(), String> {
+        let outcome = self.load_anew();
+        let event = match &outcome {
+            Ok(()) => Event::Reloaded {
+                what: "sites and keys".to_owned(),
+            },
+            Err(why) => Event::ReloadFailed { why: why.clone() },
+        };
+        self.node.observer.event(event, clock::now_ms());
+        outcome
+    }
+
+    fn load_anew(&self) -> Result<(), String> {
+        let path = self
+            .config_path
+            .as_ref()
+            .ok_or("this node was not started from a file")?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let loaded = config::load(path, self.node.config.role, &environment)
+            .map_err(|problems| problems.to_string())?;
+        let live = Live::new(loaded.sites, &loaded.keys).map_err(|problems| problems.join("\n"))?;
+        let signs = !self.node.config.upper_tiers.is_empty();
+        if signs && live.keyring.signing(self.node.name()).is_none() {
+            return Err(format!(
+                "no key to sign with is left for {}; the old keys stay in force",
+                self.node.name()
+            ));
+        }
+        self.node.live.store(Arc::new(live));
+        Ok(())
+    }
+
+    /// Stops accepting; what is under way goes on.
+    pub fn begin_drain(&self) {
+        let first = self.draining.send_if_modified(|draining| {
+            let first = !*draining;
+            *draining = true;
+            first
+        });
+        if first {
+            let event = Event::Stopping {
+                why: "asked to drain".to_owned(),
+            };
+            self.node.observer.event(event, clock::now_ms());
+        }
+    }
+
+    /// Stops accepting and returns when the last request is over.
+    pub async fn drain(self) {
+        self.begin_drain();
+        self.node.work.is_over().await;
+        let observer = self.node.observer.clone();
+        let flushed = tokio::task::spawn_blocking(move || observer.shutdown(FLUSH));
+        let _ = flushed.await;
+    }
+}
+
+async fn bind(
+    node: &str,
+    listener: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen {
+            node: node.to_owned(),
+            listener,
+            address,
+            why: error.to_string(),
+        })
+}
+
+fn proxy(node: &Arc<Node>) -> Arc<Proxy> {
+    let conf = ServerConf {
+        max_retries: PASS_TRIES_MAX,
+        ..ServerConf::default()
+    };
+    let pass = Pass {
+        node: Arc::clone(node),
+    };
+    let mut proxy = Proxy::new(pass, Arc::new(conf));
+    proxy.server_options = Some(HttpServerOptions::default());
+    proxy.handle_init_modules();
+    Arc::new(proxy)
+}
+
+/// The administrative listener serves until the process ends: a drain is watched
+/// through it.
+async fn serve_admin(node: Arc<Node>, socket: TcpListener, address: SocketAddr) {
+    let draining = node.draining.clone();
+    let app = Arc::new(HttpServer::new_app(Admin {
+        on_loopback: address.ip().is_loopback(),
+        node,
+    }));
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let (app, draining) = (Arc::clone(&app), draining.clone());
+                tokio::spawn(async move {
+                    let stream = Box::new(L4Stream::from(stream));
+                    app.process_new(stream, &draining).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn settings(config: &config::Node) -> Settings {
+    let telemetry = &config.telemetry;
+    Settings {
+        node: config.name.clone(),
+        role: match config.role {
+            Role::Edge => "edge",
+            Role::UpperTier => "upper-tier",
+        },
+        access_log: telemetry.access_log != AccessLog::Off,
+        hit_log_ratio: telemetry.hit_log_ratio,
+        otlp_endpoint: telemetry.otlp_endpoint.clone(),
+        trace_ratio: telemetry.trace_ratio,
+        queue_records_max: telemetry.queue_records_max,
+    }
+}
+
+/// Where and from what level the process logs.
+pub(crate) fn log_target(telemetry: &config::Telemetry) -> (observe::LogTarget, observe::Level) {
+    let target = match &telemetry.access_log {
+        AccessLog::Off => observe::LogTarget::Stderr,
+        AccessLog::Stdout => observe::LogTarget::Stdout,
+        AccessLog::Stderr => observe::LogTarget::Stderr,
+        AccessLog::File(path) => observe::LogTarget::File(path.clone()),
+    };
+    let level = match telemetry.log_level {
+        LogLevel::Error => observe::Level::Error,
+        LogLevel::Warn => observe::Level::Warn,
+        LogLevel::Info => observe::Level::Info,
+    };
+    (target, level)
+}

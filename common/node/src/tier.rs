@@ -1,0 +1,121 @@
+//! The upper tier's side of the hop: taking control blocks in, signing answers.
+
+use control::{Reason, Received, Rejection, TierResult, Verified};
+use http::{HeaderMap, Method, StatusCode};
+use observe::{Event, Side};
+
+use crate::answer::{Answer, Head};
+use crate::clock;
+use crate::fields::ProxyError;
+use crate::fill::reach::remedy;
+use crate::live::Live;
+use crate::request::Request;
+use crate::state::Node;
+
+/// Verifies the control block of a request, or refuses the request by name.
+pub(crate) fn admit(
+    node: &Node,
+    live: &Live,
+    method: &Method,
+    authority: &str,
+    path_and_query: &str,
+    fields: &HeaderMap,
+    now_ms: u64,
+) -> Result<Box<Verified>, Box<Answer>> {
+    let received = Received {
+        method,
+        authority,
+        path_and_query,
+        fields,
+    };
+    control::verify_request(received, &live.keyring, now_ms)
+        .and_then(|verified| {
+            if !method.is_safe() {
+                node.replay.lock().admit(&verified, now_ms)?;
+            }
+            Ok(Box::new(verified))
+        })
+        .map_err(|rejection| refuse(node, &claimed_peer(fields), &rejection))
+}
+
+/// Refuses a request whose control block verified but contradicts our configuration.
+pub(crate) fn refuse_mismatch(node: &Node, peer: &str, detail: String) -> Box<Answer> {
+    let rejection = Rejection {
+        reason: Reason::Mismatch,
+        detail,
+    };
+    refuse(node, peer, &rejection)
+}
+
+fn refuse(node: &Node, peer: &str, rejection: &Rejection) -> Box<Answer> {
+    let reason = rejection.reason.as_str();
+    let event = Event::ControlRejected {
+        side: Side::Request,
+        reason,
+        peer: peer.to_owned(),
+        detail: rejection.detail.clone(),
+        remedy: remedy(rejection.reason).to_owned(),
+    };
+    node.observer.event(event, clock::now_ms());
+    // RFC 9209 §2.3.25: denied by our policy.
+    let error = ProxyError::new(
+        "http_request_denied",
+        format!("tier-control {reason}: {}", rejection.detail),
+    );
+    Box::new(Answer::error(node.name(), StatusCode::FORBIDDEN, &error))
+}
+
+/// Who the request says it comes from; only ever a label.
+fn claimed_peer(fields: &HeaderMap) -> String {
+    fields
+        .get(control::TIER_CONTROL)
+        .and_then(|value| control::ControlBlock::decode(value).ok())
+        .map_or_else(|| "unknown".to_owned(), |block| block.node)
+}
+
+/// Signs the answer to a request that came with a control block.
+pub(crate) fn sign(node: &Node, request: &Request, answer: &mut Answer) {
+    let Some(verified) = &request.tier else {
+        return;
+    };
+    let now_ms = clock::now_ms();
+    let age_ms = match &answer.head {
+        Head::Stored { object, .. } => Some(object.facts.age_ms(now_ms)),
+        Head::Built { .. } => None,
+    };
+    let outcome = answer.story.outcome.as_str().to_owned();
+    let name = node.name();
+    let (status, fields) = answer.build(name);
+    if let Err(error) = sign_fields(node, request, verified, status, fields, outcome, age_ms) {
+        let error = ProxyError::new("proxy_internal_error", error);
+        *answer = Answer::error(name, StatusCode::INTERNAL_SERVER_ERROR, &error);
+    }
+}
+
+/// Writes `Tier-Result` and the signature into response fields.
+pub(crate) fn sign_fields(
+    node: &Node,
+    request: &Request,
+    verified: &Verified,
+    status: StatusCode,
+    fields: &mut HeaderMap,
+    outcome: String,
+    age_ms: Option<u64>,
+) -> Result<(), String> {
+    let date_s = fields
+        .get(http::header::DATE)
+        .and_then(|date| http_cache::date::parse(date.as_bytes()))
+        .map(|date_ms| date_ms / 1000);
+    let result = TierResult {
+        version: control::VERSION,
+        node: node.name().to_owned(),
+        outcome,
+        age_ms,
+        date_s,
+        epoch: node.purged.epoch(verified.block().key),
+        tags: Vec::new(),
+    };
+    let own = request.live.keyring.signing(node.name());
+    control::sign_response(status, fields, &result, verified, own, clock::now_ms())
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,301 @@
+//! Whom this node asks: their connections, their health, and one way to send.
+
+pub(crate) mod resolve;
+pub(crate) mod send;
+pub(crate) mod tls;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{HostPort, OriginPool};
+use observe::{AttemptKind, Event};
+use parking_lot::Mutex;
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::v1::Connector;
+use pingora_core::upstreams::peer::HttpPeer;
+use smallvec::SmallVec;
+use topology::{Candidates, Failure, Health, HealthRules, State, Transition};
+
+use crate::state::Node;
+use resolve::Resolver;
+use tls::PeerTls;
+
+/// Idle upstream connections kept in all.
+const POOL_CONNECTIONS_MAX: usize = 1024;
+
+/// Everyone this node may ask.
+pub(crate) struct Upstreams {
+    pub(crate) connector: Connector,
+    pub(crate) resolver: Resolver,
+    /// Upper tiers in file order; positions match `candidates`.
+    pub(crate) uppers: Vec<Upper>,
+    pub(crate) candidates: Candidates,
+    origins: Mutex<HashMap<HostPort, Health, ahash::RandomState>>,
+    origin_tls: Mutex<HashMap<String, Result<PeerTls, String>, ahash::RandomState>>,
+}
+
+impl std::fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("uppers", &self.uppers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One upper tier.
+#[derive(Debug)]
+pub(crate) struct Upper {
+    pub(crate) config: config::UpperTier,
+    pub(crate) tls: Option<Result<PeerTls, String>>,
+    health: Mutex<Health>,
+}
+
+/// One upstream to ask.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// The upper tier at that position.
+    Upper(usize),
+    /// A server of an origin pool.
+    Origin { pool: Arc<OriginPool>, server: usize },
+}
+
+impl Upstreams {
+    pub(crate) fn new(config: &config::Node) -> Self {
+        let uppers: Vec<Upper> = config
+            .upper_tiers
+            .iter()
+            .map(|upper| Upper {
+                tls: upper.tls.as_ref().map(PeerTls::load),
+                config: upper.clone(),
+                health: Mutex::new(Health::new(HealthRules::default())),
+            })
+            .collect();
+        let names = uppers.iter().map(|upper| upper.config.name.as_str());
+        Self {
+            connector: Connector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS_MAX))),
+            resolver: Resolver::default(),
+            candidates: Candidates::new(names),
+            uppers,
+            origins: Mutex::default(),
+            origin_tls: Mutex::default(),
+        }
+    }
+
+    /// What is wrong with the TLS files towards upper tiers, if anything.
+    pub(crate) fn tls_problems(&self) -> Vec<String> {
+        self.uppers
+            .iter()
+            .filter_map(|upper| match &upper.tls {
+                Some(Err(problem)) => Some(problem.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Claims the trial of an upper tier whose time down is over; true for one
+    /// caller at a time.
+    pub(crate) fn begin_trial(&self, upper: usize, now_ms: u64) -> bool {
+        self.uppers
+            .get(upper)
+            .is_some_and(|upper| upper.health.lock().begin_trial(now_ms))
+    }
+
+    /// The state of every upper tier, by position.
+    pub(crate) fn upper_states(&self, now_ms: u64) -> SmallVec<[State; 8]> {
+        self.uppers
+            .iter()
+            .map(|upper| upper.health.lock().state(now_ms))
+            .collect()
+    }
+
+    /// Servers of a pool in the order to try: those that are up first, a
+    /// different one in front each time.
+    pub(crate) fn origin_order(&self, pool: &OriginPool, now_ms: u64) -> SmallVec<[usize; 8]> {
+        let count = pool.servers.len();
+        let first = if count > 1 { fastrand::usize(..count) } else { 0 };
+        let mut order: SmallVec<[usize; 8]> =
+            (0..count).map(|step| (first + step) % count).collect();
+        let mut origins = self.origins.lock();
+        order.sort_by_cached_key(|server| {
+            let health = pool.servers.get(*server).and_then(|at| origins.get_mut(at));
+            health.is_some_and(|health| {
+                !health.begin_trial(now_ms) && health.state(now_ms) != State::Up
+            })
+        });
+        order
+    }
+
+    /// Whether any server of a pool is worth asking.
+    pub(crate) fn origin_is_up(&self, pool: &OriginPool, now_ms: u64) -> bool {
+        let origins = self.origins.lock();
+        pool.servers.iter().any(|server| {
+            origins
+                .get(server)
+                .is_none_or(|health| !matches!(health.state(now_ms), State::Down { .. }))
+        })
+    }
+
+    fn origin_tls(&self, pool: &OriginPool) -> Option<Result<PeerTls, String>> {
+        let tls = pool.tls.as_ref()?;
+        let mut known = self.origin_tls.lock();
+        Some(
+            known
+                .entry(format!("{tls:?}"))
+                .or_insert_with(|| PeerTls::load(tls))
+                .clone(),
+        )
+    }
+}
+
+impl Target {
+    /// Its name in metrics, logs and spans.
+    pub(crate) fn name(&self, node: &Node) -> String {
+        match self {
+            Self::Upper(at) => node
+                .upstreams
+                .uppers
+                .get(*at)
+                .map(|upper| upper.config.name.clone())
+                .unwrap_or_default(),
+            Self::Origin { .. } => format!("origin {}", self.address(node)),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> AttemptKind {
+        match self {
+            Self::Upper(_) => AttemptKind::UpperTier,
+            Self::Origin { .. } => AttemptKind::Origin,
+        }
+    }
+
+    fn address(&self, node: &Node) -> HostPort {
+        let found = match self {
+            Self::Upper(at) => node
+                .upstreams
+                .uppers
+                .get(*at)
+                .map(|upper| upper.config.address.clone()),
+            Self::Origin { pool, server } => pool.servers.get(*server).cloned(),
+        };
+        found.unwrap_or_else(|| HostPort {
+            host: "nobody.invalid".to_owned(),
+            port: 0,
+        })
+    }
+
+    /// Peers for pingora's connector, one for each address, in order. `host` is
+    /// the authority that will be sent, for SNI where the pool names none.
+    pub(crate) async fn peers(
+        &self,
+        node: &Node,
+        host: &str,
+        now_ms: u64,
+    ) -> Result<SmallVec<[HttpPeer; 2]>, PeerError> {
+        let tls = match self {
+            Self::Upper(at) => node
+                .upstreams
+                .uppers
+                .get(*at)
+                .and_then(|upper| upper.tls.clone()),
+            Self::Origin { pool, .. } => node.upstreams.origin_tls(pool),
+        };
+        let tls = tls.transpose().map_err(PeerError::Tls)?;
+        let addresses = node
+            .upstreams
+            .resolver
+            .resolve(&self.address(node), now_ms)
+            .await
+            .map_err(PeerError::Dns)?;
+        Ok(addresses
+            .into_iter()
+            .map(|address| peer(node, address, tls.as_ref(), host))
+            .collect())
+    }
+
+    /// Takes note of how it went, and tells when that changed its state.
+    pub(crate) fn report(&self, node: &Node, now_ms: u64, result: Result<(), Failure>) {
+        let apply = |health: &mut Health| match result {
+            Ok(()) => health.on_success(now_ms),
+            Err(failure) => health.on_failure(now_ms, failure),
+        };
+        match self {
+            Self::Upper(at) => {
+                let Some(upper) = node.upstreams.uppers.get(*at) else {
+                    return;
+                };
+                let transition = apply(&mut upper.health.lock());
+                let peer = upper.config.name.clone();
+                match transition {
+                    Transition::None => return,
+                    Transition::WentDown => {
+                        let why = result.err().map_or("", Failure::as_str).to_owned();
+                        node.observer
+                            .event(Event::UpperTierDown { peer, why }, now_ms);
+                    }
+                    Transition::CameUp => {
+                        node.observer.event(Event::UpperTierUp { peer }, now_ms);
+                    }
+                }
+            }
+            Self::Origin { pool, server } => {
+                let Some(address) = pool.servers.get(*server) else {
+                    return;
+                };
+                let mut origins = node.upstreams.origins.lock();
+                if let Some(health) = origins.get_mut(address) {
+                    apply(health);
+                } else if result.is_err() {
+                    let mut health = Health::new(HealthRules::default());
+                    apply(&mut health);
+                    origins.insert(address.clone(), health);
+                }
+            }
+        }
+    }
+}
+
+/// Why no connection could even be tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PeerError {
+    Dns(String),
+    Tls(String),
+}
+
+fn peer(node: &Node, address: SocketAddr, tls: Option<&PeerTls>, host: &str) -> HttpPeer {
+    let sni = tls.map_or_else(String::new, |tls| {
+        if tls.sni.is_empty() {
+            host_only(host).to_owned()
+        } else {
+            tls.sni.clone()
+        }
+    });
+    let mut peer = HttpPeer::new(address, tls.is_some(), sni);
+    let timeouts = &node.config.timeouts;
+    peer.options.connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
+    peer.options.total_connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
+    peer.options.read_timeout = Some(Duration::from_millis(timeouts.between_bytes_ms));
+    peer.options.write_timeout = Some(Duration::from_millis(timeouts.write_ms));
+    peer.options.idle_timeout = Some(Duration::from_millis(timeouts.pool_idle_ms));
+    if let Some(tls) = tls {
+        peer.options.verify_cert = tls.verify;
+        peer.options.verify_hostname = tls.verify;
+        peer.options.ca = tls.ca.clone();
+        peer.client_cert_key = tls.client.clone();
+    }
+    peer
+}
+
+/// The host of an authority, without port and brackets.
+pub(crate) fn host_only(authority: &str) -> &str {
+    if let Some(rest) = authority.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    authority.split(':').next().unwrap_or(authority)
+}
+
+/// A pause for a timeout that configuration gave in milliseconds.
+pub(crate) fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

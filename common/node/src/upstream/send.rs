@@ -1,0 +1,301 @@
+//! Sends one sealed request and reads its answer.
+//!
+//! A sealed request is all that can be sent: there is no other way to a
+//! connection for a fill. A pooled connection that turns out to be dead is
+//! replaced once, silently, and only while nothing of an answer has come.
+
+use bytes::Bytes;
+use control::SealedRequest;
+use http::{HeaderMap, StatusCode};
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::ErrorType;
+use pingora_http::RequestHeader;
+use pingora_timeout::timeout;
+use topology::Failure;
+
+use super::{PeerError, Target, host_only, millis};
+use crate::clock;
+use crate::fields::ProxyError;
+use crate::state::Node;
+
+/// Informational answers before the final one; more is not an answer.
+const INFORMATIONAL_MAX: usize = 16;
+
+/// Why an attempt gave no answer. The upstream is at fault, unless it says ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SendError {
+    Dns,
+    Tls,
+    ConnectRefused,
+    ConnectTimeout,
+    FirstByteTimeout,
+    ReadTimeout,
+    Closed,
+    Garbage,
+    /// The answer was not signed, or its signature does not hold.
+    Unverified,
+    /// The upper tier refused our control block.
+    Refused,
+    /// We could not build the request.
+    Ours,
+}
+
+impl SendError {
+    /// For logs and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::ReadTimeout => "read_timeout",
+            Self::Closed => "closed",
+            Self::Garbage => "garbage",
+            Self::Unverified => "unverified",
+            Self::Refused => "refused",
+            Self::Ours => "ours",
+        }
+    }
+
+    /// Whether waiting was the problem: 504 rather than 502.
+    pub(crate) fn is_timeout(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectTimeout | Self::FirstByteTimeout | Self::ReadTimeout
+        )
+    }
+
+    /// What it means for the upstream's health. None: nothing.
+    pub(crate) fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Dns | Self::Tls | Self::ConnectRefused | Self::ConnectTimeout => {
+                Some(Failure::Connect)
+            }
+            Self::FirstByteTimeout | Self::ReadTimeout => Some(Failure::Timeout),
+            Self::Closed | Self::Garbage => Some(Failure::Broken),
+            Self::Unverified => Some(Failure::Unverified),
+            Self::Refused => Some(Failure::Refused),
+            Self::Ours => None,
+        }
+    }
+
+    /// In the words of RFC 9209 §2.3.
+    pub(crate) fn proxy_error(self, target: &str) -> ProxyError {
+        let kind = match self {
+            Self::Dns => "dns_error",
+            Self::Tls => "tls_protocol_error",
+            Self::ConnectRefused => "connection_refused",
+            Self::ConnectTimeout => "connection_timeout",
+            Self::FirstByteTimeout => "http_response_timeout",
+            Self::ReadTimeout => "connection_read_timeout",
+            Self::Closed => "connection_terminated",
+            Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
+            Self::Ours => "proxy_internal_error",
+        };
+        ProxyError::new(kind, format!("{target}: {}", self.explain()))
+    }
+
+    fn explain(self) -> &'static str {
+        match self {
+            Self::Dns => "its name does not resolve",
+            Self::Tls => "the TLS handshake failed",
+            Self::ConnectRefused => "it cannot be connected to",
+            Self::ConnectTimeout => "connecting took too long",
+            Self::FirstByteTimeout => "it did not answer in time",
+            Self::ReadTimeout => "its answer stalled",
+            Self::Closed => "it closed the connection before its answer was complete",
+            Self::Garbage => "its answer is not HTTP",
+            Self::Unverified => "tier-result does not verify",
+            Self::Refused => "it refused our tier-control",
+            Self::Ours => "the request could not be built",
+        }
+    }
+}
+
+/// An answer whose head has arrived.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) reused: bool,
+    pub(crate) request_ms: u64,
+    pub(crate) response_ms: u64,
+    session: HttpSession,
+    peer: HttpPeer,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sends `sealed` to `target` and waits for the final head of its answer.
+pub(crate) async fn send(
+    node: &Node,
+    target: &Target,
+    sealed: &SealedRequest,
+) -> Result<Response, SendError> {
+    let now_ms = clock::now_ms();
+    let peers = target
+        .peers(node, host_only(sealed.authority()), now_ms)
+        .await
+        .map_err(|error| match error {
+            PeerError::Dns(_) => SendError::Dns,
+            PeerError::Tls(_) => SendError::Tls,
+        })?;
+    let mut last = SendError::Dns;
+    for peer in peers {
+        match send_to(node, peer, sealed).await {
+            Ok(response) => return Ok(response),
+            // The next address of the same name, but only while none was connected to.
+            Err(
+                error @ (SendError::ConnectRefused | SendError::ConnectTimeout | SendError::Tls),
+            ) => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+async fn send_to(
+    node: &Node,
+    peer: HttpPeer,
+    sealed: &SealedRequest,
+) -> Result<Response, SendError> {
+    let header = wire_header(sealed).ok_or(SendError::Ours)?;
+    // A pooled connection may have died while idle; one that is new has not.
+    for _ in 0..2 {
+        let request_ms = clock::now_ms();
+        let (mut session, reused) = node
+            .upstreams
+            .connector
+            .get_http_session(&peer)
+            .await
+            .map_err(|error| connect_error(&error))?;
+        session.read_timeout = Some(millis(node.config.timeouts.first_byte_ms));
+        session.write_timeout = Some(millis(node.config.timeouts.write_ms));
+        match exchange(node, &mut session, &header).await {
+            Ok(status) => {
+                session.read_timeout = Some(millis(node.config.timeouts.between_bytes_ms));
+                let fields = session
+                    .resp_header()
+                    .map(|head| head.headers.clone())
+                    .unwrap_or_default();
+                return Ok(Response {
+                    status,
+                    fields,
+                    reused,
+                    request_ms,
+                    response_ms: clock::now_ms(),
+                    session,
+                    peer,
+                });
+            }
+            Err(SendError::Closed) if reused => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(SendError::Closed)
+}
+
+async fn exchange(
+    node: &Node,
+    session: &mut HttpSession,
+    header: &RequestHeader,
+) -> Result<StatusCode, SendError> {
+    session
+        .write_request_header(Box::new(header.clone()))
+        .await
+        .map_err(|error| read_error(&error, SendError::Closed))?;
+    let whole = timeout(millis(node.config.timeouts.first_byte_ms), async {
+        for _ in 0..INFORMATIONAL_MAX {
+            session
+                .read_response()
+                .await
+                .map_err(|error| read_error(&error, SendError::FirstByteTimeout))?;
+            match session.get_status() {
+                // An upgrade nobody asked for, or a status outside HTTP.
+                Some(StatusCode::SWITCHING_PROTOCOLS) => return Err(SendError::Garbage),
+                Some(status) if status.is_informational() => {}
+                Some(status) if status.as_u16() < 600 => return Ok(status),
+                _ => return Err(SendError::Garbage),
+            }
+        }
+        Err(SendError::Garbage)
+    });
+    whole.await.unwrap_or(Err(SendError::FirstByteTimeout))
+}
+
+impl Response {
+    /// The next part of the body; None at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, SendError> {
+        match self.session.read_body_bytes().await {
+            Ok(chunk) => Ok(chunk),
+            Err(error) => Err(read_error(&error, SendError::ReadTimeout)),
+        }
+    }
+
+    /// Gives the connection back to the pool, if its answer was read to the end.
+    pub(crate) async fn release(self, node: &Node) {
+        let idle = millis(node.config.timeouts.pool_idle_ms);
+        node.upstreams
+            .connector
+            .release_http_session(self.session, &self.peer, Some(idle))
+            .await;
+    }
+
+    /// Reads what little is left of an answer nobody wants, so that its
+    /// connection can be used again; gives up beyond a small size.
+    pub(crate) async fn discard(mut self, node: &Node) {
+        const DISCARD_BYTES_MAX: usize = 64 * 1024;
+        let mut read = 0;
+        while let Ok(Some(chunk)) = self.chunk().await {
+            read += chunk.len();
+            if read > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+        self.release(node).await;
+    }
+}
+
+/// The request in pingora's type, exactly as sealed.
+pub(crate) fn wire_header(sealed: &SealedRequest) -> Option<RequestHeader> {
+    let fields = sealed.fields();
+    let mut header = RequestHeader::build(
+        sealed.method().as_str(),
+        sealed.path_and_query().as_bytes(),
+        Some(fields.len() + 1),
+    )
+    .ok()?;
+    header.insert_header("Host", sealed.authority()).ok()?;
+    for (name, value) in fields {
+        header.append_header(name.clone(), value.clone()).ok()?;
+    }
+    Some(header)
+}
+
+fn connect_error(error: &pingora_error::Error) -> SendError {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => SendError::ConnectTimeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => SendError::Tls,
+        _ => SendError::ConnectRefused,
+    }
+}
+
+fn read_error(error: &pingora_error::Error, timed_out: SendError) -> SendError {
+    match error.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => timed_out,
+        ErrorType::InvalidHTTPHeader => SendError::Garbage,
+        // pingora keeps the constant to itself, but not its name.
+        ErrorType::Custom("InvalidChunk") => SendError::Garbage,
+        _ => SendError::Closed,
+    }
+}
