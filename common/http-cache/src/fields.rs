@@ -136,8 +136,9 @@ const OF_CONTENT: [HeaderName; 8] = [
 /// and only a stored one shows that the site replays cookies. `Date` goes when the
 /// 304 has none, so that the time of receipt counts.
 ///
-/// The facts are gathered anew from the result, and asked again whether they are
-/// storable: a 304 may say `no-store`, or change `Vary`.
+/// The facts are [gathered anew](crate::ResponseFacts::freshened) from the result,
+/// and asked again whether they are storable: a 304 may say `no-store`, or change
+/// `Vary`.
 pub fn freshen(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let keeps_cookies = Policy {
         set_cookie: SetCookie::Store,

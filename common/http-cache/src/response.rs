@@ -25,8 +25,7 @@ pub struct Arrival {
 
 /// Facts of a response, gathered once when its head arrives, kept beside the object.
 ///
-/// Times are milliseconds. After a 304 the facts are gathered anew from the
-/// [freshened](crate::freshen) fields, the stored status and the 304's arrival.
+/// Times are milliseconds. After a 304 they are [gathered anew](Self::freshened).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseFacts {
     status: StatusCode,
@@ -65,6 +64,36 @@ impl ResponseFacts {
     /// Gathers the facts of one response. `fields` are the fields as received, with
     /// `Age`; `policy` is the policy of the site it belongs to.
     pub fn of(status: StatusCode, fields: &HeaderMap, arrival: Arrival, policy: &Policy) -> Self {
+        Self::gather(status, fields, age_field_ms(fields), arrival, policy)
+    }
+
+    /// The facts after a 304 that confirmed this response (RFC 9111 §4.3.4).
+    /// `freshened` are the fields that [`freshen`](crate::freshen) made of the stored
+    /// ones; `not_modified` are those of the 304 as received, whose `Age` and arrival
+    /// count from now on.
+    pub fn freshened(
+        &self,
+        freshened: &HeaderMap,
+        not_modified: &HeaderMap,
+        arrival: Arrival,
+        policy: &Policy,
+    ) -> Self {
+        Self::gather(
+            self.status,
+            freshened,
+            age_field_ms(not_modified),
+            arrival,
+            policy,
+        )
+    }
+
+    fn gather(
+        status: StatusCode,
+        fields: &HeaderMap,
+        age_field_ms: u64,
+        arrival: Arrival,
+        policy: &Policy,
+    ) -> Self {
         let directives = ResponseDirectives::of(fields);
         let date = fields
             .get(DATE)
@@ -97,7 +126,7 @@ impl ResponseFacts {
             last_modified_ms,
             date_ms,
             response_ms: arrival.response_ms,
-            initial_age_ms: initial_age_ms(fields, date_ms, arrival),
+            initial_age_ms: initial_age_ms(age_field_ms, date_ms, arrival),
             lifetime,
             stale_while_revalidate_ms: window(
                 directives.stale_while_revalidate_ms,
@@ -211,7 +240,7 @@ impl ResponseFacts {
 }
 
 /// The age on arrival: RFC 9111 §4.2.3, corrected_initial_age.
-fn initial_age_ms(fields: &HeaderMap, date_ms: u64, arrival: Arrival) -> u64 {
+fn initial_age_ms(age_field_ms: u64, date_ms: u64, arrival: Arrival) -> u64 {
     let response_delay_ms = arrival.response_ms.saturating_sub(arrival.request_ms);
     // "…unless the cache is confident in the value of the Age": then Date says
     // nothing more, and a clock that differs from ours cannot age the response.
@@ -224,7 +253,7 @@ fn initial_age_ms(fields: &HeaderMap, date_ms: u64, arrival: Arrival) -> u64 {
     let apparent_age_ms = arrival
         .response_ms
         .saturating_sub(date_ms.saturating_add(999));
-    let corrected_age_ms = age_field_ms(fields).saturating_add(response_delay_ms);
+    let corrected_age_ms = age_field_ms.saturating_add(response_delay_ms);
     apparent_age_ms.max(corrected_age_ms)
 }
 
@@ -438,5 +467,39 @@ mod tests {
             (got.etag(), got.last_modified(), got.last_modified_ms()),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_304_begins_a_new_age() {
+        let policy = Policy::default();
+        let stored = facts(
+            404,
+            &policy,
+            &[line("cache-control", "max-age=60"), line("age", "50")],
+        );
+        let fields = |lines: &[Line]| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in lines {
+                fields.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            fields
+        };
+        let later_ms = NOW_MS + 600_000;
+        let arrival = Arrival {
+            request_ms: later_ms,
+            response_ms: later_ms,
+            age_ms: None,
+        };
+        let kept = fields(&[line("cache-control", "max-age=60"), ("date", at(0))]);
+        for (not_modified, age_ms) in [
+            (fields(&[("date", at(600))]), 0),
+            (fields(&[("date", at(600)), line("age", "7")]), 7_000),
+            (fields(&[]), 0),
+        ] {
+            let freshened = crate::freshen(&kept, &not_modified);
+            let got = stored.freshened(&freshened, &not_modified, arrival, &policy);
+            assert_eq!(got.age_ms(later_ms), age_ms, "{not_modified:?}");
+            assert_eq!((got.status(), got.lifetime_ms()), (stored.status(), 60_000));
+        }
     }
 }
