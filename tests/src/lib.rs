@@ -1,1 +1,45 @@
-//! Under construction.
+//! The harness of the scenarios: everything around the nodes, scripted.
+//!
+//! A scenario starts an [`Origin`] that does as it is told, a [`Topology`] of real
+//! nodes in this process, and clients that speak HTTP as bytes. It then tells a
+//! short story and looks at what came out at each end.
+//!
+//! Invariants:
+//!
+//! * Order comes from gates and awaited conditions. Nothing sleeps, and every wait
+//!   is bounded by [`within`], so a scenario fails instead of hanging.
+//! * The system picks every port.
+//! * The clients and the origin share no code with the nodes: they would agree on
+//!   a mistake.
+//! * A harness that meets what it did not expect panics, because that fails the
+//!   scenario it serves.
+
+mod ask;
+mod client;
+pub mod clock;
+mod files;
+mod forge;
+mod gate;
+mod h2_client;
+mod metrics;
+mod origin;
+mod relay;
+mod reply;
+mod tls;
+mod topology;
+mod wait;
+mod wire;
+
+pub use ask::{Ask, HOST, ask, get};
+pub use client::{Client, Response};
+pub use forge::Forge;
+pub use gate::Gate;
+pub use h2_client::H2Client;
+pub use metrics::Metrics;
+pub use origin::{Origin, Recorded};
+pub use relay::{Exchange, Relay};
+pub use reply::Reply;
+pub use tls::{Authority, Issued};
+pub use topology::{Builder, Hop, TestNode, Topology, Tracing};
+pub use wait::{until, within};
+pub use wire::{Fields, Message, Stream, field, set_field};

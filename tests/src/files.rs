@@ -1,0 +1,116 @@
+//! The files of a topology, as an operator would write them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::ask::HOST;
+use crate::tls::Authority;
+
+/// What a scenario wants to be different, as TOML.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wishes {
+    /// All of `sites.toml`, instead of what follows here.
+    pub(crate) sites: Option<String>,
+    /// Lines of `[pools.shop]`.
+    pub(crate) pool: String,
+    /// Lines of `[sites.shop]` and tables below it.
+    pub(crate) site: String,
+    /// Lines at the top of every edge's file.
+    pub(crate) edge_top: String,
+    /// Tables of every edge's file.
+    pub(crate) edge: String,
+    /// Tables of every upper tier's file.
+    pub(crate) upper: String,
+    /// Lines of further `[[listen]]` tables of every edge, one each.
+    pub(crate) listeners: Vec<String>,
+    /// Lines of the `[[listen]]` table of every upper tier.
+    pub(crate) upper_listener: String,
+    /// Lines of `[telemetry]`.
+    pub(crate) telemetry: String,
+    /// Lines of every `[[upper_tier]]` table.
+    pub(crate) towards_upper: String,
+}
+
+/// `sites.toml`: one site, unless the scenario wishes for others.
+pub(crate) fn sites(wishes: &Wishes, servers: &[SocketAddr]) -> String {
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|server| format!("\"{server}\""))
+        .collect();
+    let servers = servers.join(", ");
+    if let Some(sites) = &wishes.sites {
+        return sites.replace("{origin}", &servers);
+    }
+    format!(
+        "[pools.shop]\nservers = [{servers}]\n{}\n\
+         [sites.shop]\nhosts = [\"{HOST}\"]\npool = \"shop\"\n{}\n",
+        wishes.pool, wishes.site
+    )
+}
+
+/// An upper tier's file.
+pub(crate) fn upper(wishes: &Wishes, name: &str, edges: &[String]) -> String {
+    let keys: Vec<_> = edges.iter().map(|edge| format!("\"{edge}.key\"")).collect();
+    format!(
+        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"sites.toml\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}\n\
+         [admin]\naddress = \"127.0.0.1:0\"\n\
+         [keys]\nfiles = [{}]\n\
+         [telemetry]\naccess_log = \"off\"\n{}\n{}\n",
+        wishes.upper_listener,
+        keys.join(", "),
+        wishes.telemetry,
+        wishes.upper
+    )
+}
+
+/// An edge's file; `uppers` are the names and addresses of whom it asks.
+pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)]) -> String {
+    let mut text = format!(
+        "role = \"edge\"\nname = \"{name}\"\nsites = \"sites.toml\"\n{}\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\n",
+        wishes.edge_top
+    );
+    for listener in &wishes.listeners {
+        text += &format!("[[listen]]\naddress = \"127.0.0.1:0\"\n{listener}\n");
+    }
+    for (upper, address) in uppers {
+        text += &format!(
+            "[[upper_tier]]\nname = \"{upper}\"\naddress = \"{address}\"\n{}\n",
+            wishes.towards_upper
+        );
+    }
+    if !uppers.is_empty() {
+        text += &format!("[keys]\nfiles = [\"{name}.key\"]\n");
+    }
+    text + &format!(
+        "[admin]\naddress = \"127.0.0.1:0\"\n\
+         [telemetry]\naccess_log = \"off\"\n{}\n{}\n",
+        wishes.telemetry, wishes.edge
+    )
+}
+
+/// An edge's signing key, as a key file.
+pub(crate) fn key(edge: &str) -> String {
+    let key = control::generate(control::Algorithm::HmacSha256, edge, &format!("{edge}-a"));
+    key.expect("an edge's name can stand in a key file")
+        .private_line
+        + "\n"
+}
+
+/// The authority's certificate and one for [`HOST`], for listeners with TLS.
+pub(crate) fn write_certificates(folder: &Path, authority: &Authority) {
+    let issued = authority.issue(HOST);
+    write(folder, "ca.pem", &authority.pem);
+    write(folder, "site.pem", &issued.certificate);
+    write(folder, "site.key", &issued.key);
+}
+
+/// Writes a file that only its owner may read, as keys have to be.
+pub(crate) fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("the scenario's folder can be written to");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+}

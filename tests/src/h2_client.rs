@@ -1,0 +1,119 @@
+//! A visitor that speaks HTTP/2.
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::Request;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use crate::ask::{Ask, AskBody};
+use crate::client::Response;
+use crate::wire::{Stream, field};
+use crate::within;
+
+/// Seconds that a visitor waits for anything.
+const PATIENCE_S: u64 = 20;
+
+/// One HTTP/2 connection.
+#[derive(Debug)]
+pub struct H2Client {
+    requests: SendRequest<Bytes>,
+    scheme: &'static str,
+    driving: AbortHandle,
+}
+
+impl H2Client {
+    /// Connects in the clear, by prior knowledge (RFC 9113 §3.3).
+    ///
+    /// # Panics
+    /// When nobody speaks HTTP/2 there.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = within(PATIENCE_S, TcpStream::connect(address)).await;
+        let stream = stream.expect("the node listens");
+        Self::over(Box::new(stream), "http").await
+    }
+
+    /// Speaks over a stream that is there already.
+    ///
+    /// # Panics
+    /// When the other side does not speak HTTP/2.
+    pub async fn over(stream: Box<dyn Stream>, scheme: &'static str) -> Self {
+        let handshake = within(PATIENCE_S, h2::client::handshake(stream)).await;
+        let (requests, connection) = handshake.expect("the node speaks HTTP/2");
+        let driving = tokio::spawn(async move {
+            // How the connection ended shows in the requests on it.
+            let _ = connection.await;
+        });
+        Self {
+            requests,
+            scheme,
+            driving: driving.abort_handle(),
+        }
+    }
+
+    /// Sends a request and reads its response.
+    ///
+    /// # Panics
+    /// When the stream ends before a response head.
+    pub async fn ask(&mut self, ask: &Ask) -> Response {
+        within(PATIENCE_S, self.exchange(ask))
+            .await
+            .expect("a response comes")
+    }
+
+    async fn exchange(&mut self, ask: &Ask) -> Result<Response, h2::Error> {
+        let authority = field(&ask.fields, "host").unwrap_or_default();
+        let mut request = Request::builder()
+            .method(ask.method.as_str())
+            .uri(format!("{}://{authority}{}", self.scheme, ask.target));
+        for (name, value) in &ask.fields {
+            // RFC 9113 §8.3.1: the authority stands in `:authority`.
+            if !name.eq_ignore_ascii_case("host") {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(()).expect("the request is well formed");
+        let parts = match &ask.body {
+            AskBody::None => Vec::new(),
+            AskBody::Whole(body) => vec![body.clone()],
+            AskBody::Chunks(chunks) => chunks.clone(),
+        };
+        let mut sender = self.requests.clone().ready().await?;
+        let (response, mut stream) = sender.send_request(request, parts.is_empty())?;
+        let last = parts.len().saturating_sub(1);
+        for (at, part) in parts.into_iter().enumerate() {
+            stream.send_data(part, at == last)?;
+        }
+        let (head, mut incoming) = response.await?.into_parts();
+        let fields = head.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.as_str().to_owned(), value.into_owned())
+        });
+        let mut read = Response {
+            status: head.status.as_u16(),
+            fields: fields.collect(),
+            ..Response::default()
+        };
+        let mut body = BytesMut::new();
+        read.complete = loop {
+            match incoming.data().await {
+                Some(Ok(part)) => {
+                    let _ = incoming.flow_control().release_capacity(part.len());
+                    body.extend_from_slice(&part);
+                }
+                Some(Err(_)) => break false,
+                None => break true,
+            }
+        };
+        read.body = body.freeze();
+        Ok(read)
+    }
+}
+
+impl Drop for H2Client {
+    fn drop(&mut self) {
+        self.driving.abort();
+    }
+}
