@@ -9,6 +9,9 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+/// Room for one read: large bodies should not take a thousand times as many reads.
+const READ_BYTES: usize = 64 << 10;
+
 /// A head larger than this is no head that a scenario sends or expects.
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
@@ -154,6 +157,7 @@ enum Body {
     Length(u64),
     ChunkHead,
     Chunk(u64),
+    ChunkEnd,
     Close,
 }
 
@@ -192,6 +196,7 @@ impl Wire {
 
     /// Reads once. False at the end of the stream.
     async fn more(&mut self) -> io::Result<bool> {
+        self.buffer.reserve(READ_BYTES);
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
@@ -233,6 +238,10 @@ impl Wire {
             match self.body {
                 Body::Done => return Ok(None),
                 Body::ChunkHead => self.chunk_head().await?,
+                Body::ChunkEnd => {
+                    self.line().await?;
+                    self.body = Body::ChunkHead;
+                }
                 Body::Length(left) => {
                     let part = self.at_most(left).await?;
                     let left = left - part.len() as u64;
@@ -246,12 +255,11 @@ impl Wire {
                 Body::Chunk(left) => {
                     let part = self.at_most(left).await?;
                     let left = left - part.len() as u64;
-                    if left == 0 {
-                        self.line().await?;
-                        self.body = Body::ChunkHead;
-                    } else {
-                        self.body = Body::Chunk(left);
-                    }
+                    // The line end behind a chunk may come with the next one.
+                    self.body = match left {
+                        0 => Body::ChunkEnd,
+                        _ => Body::Chunk(left),
+                    };
                     return Ok(Some(part));
                 }
                 Body::Close => {

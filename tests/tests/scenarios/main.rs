@@ -9,4 +9,6 @@
 // All of this is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod bodies;
 mod chain;
+mod fill;
