@@ -74,6 +74,16 @@ impl Forge {
         }
     }
 
+    /// Signs with the key in this line of a key file.
+    ///
+    /// # Panics
+    /// When the line is no key of the node that the block speaks for.
+    #[must_use]
+    pub fn signed_by(mut self, line: &str) -> Self {
+        self.key = key(&self.block.node, line);
+        self
+    }
+
     /// Seals it.
     ///
     /// # Panics
@@ -106,11 +116,7 @@ impl Forge {
 }
 
 /// The key in a key file's text.
-///
-/// # Panics
-/// When there is none for that node.
-#[must_use]
-pub(crate) fn key(node: &str, text: &str) -> Arc<Key> {
+fn key(node: &str, text: &str) -> Arc<Key> {
     let ring = Keyring::parse([("key", text)]).expect("the key file is good");
     Arc::clone(ring.signing(node).expect("the key signs for the node"))
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
@@ -42,6 +43,7 @@ struct Shared {
     alter_request: Mutex<Option<AlterRequest>>,
     alter_response: Mutex<Option<AlterResponse>>,
     exchanges: watch::Sender<Vec<Exchange>>,
+    swallows: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -76,6 +78,7 @@ impl Relay {
             alter_request: Mutex::default(),
             alter_response: Mutex::default(),
             exchanges: watch::Sender::default(),
+            swallows: AtomicBool::new(false),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -99,6 +102,11 @@ impl Relay {
     /// Lets `alter` have every response from now on, with the request it answers.
     pub fn on_response(&self, alter: impl FnMut(&Message, &mut Message) + Send + 'static) {
         *self.shared.alter_response.lock().expect("nobody panics") = Some(Box::new(alter));
+    }
+
+    /// Takes requests from now on, and passes none on.
+    pub fn swallow(&self) {
+        self.shared.swallows.store(true, Ordering::Relaxed);
     }
 
     /// Alters nothing any more.
@@ -183,6 +191,9 @@ async fn pass_messages(edge: TcpStream, upper: TcpStream, shared: &Shared) -> io
     let mut edge = Wire::new(Box::new(edge));
     let mut upper = Wire::new(Box::new(upper));
     while let Some(request) = read(&mut edge, request_framing).await? {
+        if shared.swallows.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         let mut altered = request.clone();
         if let Some(alter) = &mut *shared.alter_request.lock().expect("nobody panics") {
             alter(&mut altered);

@@ -12,3 +12,5 @@
 mod bodies;
 mod chain;
 mod fill;
+mod hop;
+mod tiers;

@@ -1,0 +1,273 @@
+//! The upper tier's door: what is refused there, under which name, and that
+//! refusing costs nobody else anything.
+
+use tests::{Client, Forge, Origin, Reply, Topology, get};
+
+/// A forged request, and the reason under which it must be refused.
+struct Refused {
+    what: &'static str,
+    bytes: Vec<u8>,
+    reason: &'static str,
+}
+
+fn refused(what: &'static str, bytes: Vec<u8>, reason: &'static str) -> Refused {
+    Refused {
+        what,
+        bytes,
+        reason,
+    }
+}
+
+/// Replaces text in a request's bytes, which must hold it.
+fn with(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(text.contains(from), "{from} is not in {text}");
+    text.replacen(from, to, 1).into_bytes()
+}
+
+/// Leaves out every line that begins so.
+fn without(bytes: &[u8], start: &str) -> Vec<u8> {
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let kept: Vec<_> = text
+        .split("\r\n")
+        .filter(|line| !line.starts_with(start))
+        .collect();
+    assert!(
+        kept.len() < text.split("\r\n").count(),
+        "no {start} in {text}"
+    );
+    kept.join("\r\n").into_bytes()
+}
+
+/// Every way to be refused with a safe request.
+fn everything_refused(topology: &Topology) -> Vec<Refused> {
+    let forge = || Forge::new(topology.folder(), "edge-1", "GET", "/a");
+    let bent = |bend: &dyn Fn(&mut Forge)| {
+        let mut forge = forge();
+        bend(&mut forge);
+        forge.bytes()
+    };
+    let good = forge().bytes();
+    let own_line = std::fs::read_to_string(topology.folder().join("edge-1.key")).unwrap();
+    let unknown = control::generate(control::Algorithm::HmacSha256, "edge-1", "edge-1-z");
+    // The first edge's secret under its own key id, in a line that says edge-2.
+    let stolen = own_line.replacen(" edge-1 ", " edge-2 ", 1);
+    let mut as_edge_2 = forge();
+    as_edge_2.block.node = "edge-2".to_owned();
+    let twice = String::from_utf8(good.clone()).unwrap();
+    let control_line = twice
+        .split("\r\n")
+        .find(|line| line.starts_with("tier-control"));
+    let doubled = format!("{}\r\n\r\n", control_line.unwrap());
+    vec![
+        refused("no control block at all", get("/a").bytes(), "missing"),
+        refused("no Tier-Control", without(&good, "tier-control"), "missing"),
+        refused("no signature", without(&good, "signature: "), "missing"),
+        refused(
+            "no Signature-Input",
+            without(&good, "signature-input"),
+            "missing",
+        ),
+        refused(
+            "a Tier-Control that is no dictionary",
+            with(&good, "tier-control: v=", "tier-control: ]v="),
+            "malformed",
+        ),
+        refused(
+            "two of them",
+            with(&good, "\r\n\r\n", &format!("\r\n{doubled}")),
+            "malformed",
+        ),
+        refused(
+            "a version nobody knows",
+            with(&good, "tier-control: v=1", "tier-control: v=99"),
+            "malformed",
+        ),
+        refused(
+            "signed a minute ago",
+            bent(&|forge| forge.now_ms -= 60_000),
+            "expired",
+        ),
+        refused(
+            "signed in a minute",
+            bent(&|forge| forge.now_ms += 60_000),
+            "expired",
+        ),
+        refused(
+            "an unknown key",
+            forge().signed_by(&unknown.unwrap().private_line).bytes(),
+            "unknown_key",
+        ),
+        refused(
+            "bound to another path",
+            forge().bytes_to("/b"),
+            "bad_signature",
+        ),
+        refused(
+            "another method",
+            with(&good, "GET ", "HEAD "),
+            "bad_signature",
+        ),
+        refused(
+            "another pool",
+            with(&good, "pool=\"shop\"", "pool=\"shoq\""),
+            "bad_signature",
+        ),
+        refused(
+            "a field that nobody signed",
+            with(&good, "\r\n\r\n", "\r\nRange: bytes=0-0\r\n\r\n"),
+            "mismatch",
+        ),
+        refused(
+            "another edge's name",
+            as_edge_2.signed_by(&stolen).bytes(),
+            "mismatch",
+        ),
+        refused(
+            "an unconfigured pool",
+            bent(&|forge| forge.block.pool = "attic".to_owned()),
+            "mismatch",
+        ),
+        refused(
+            "an unconfigured site",
+            bent(&|forge| forge.block.site = "attic".to_owned()),
+            "mismatch",
+        ),
+        refused(
+            "another key's digest",
+            bent(&|forge| forge.block.key = control::KeyDigest::of(b"else")),
+            "mismatch",
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_carries_no_valid_control_block_is_refused_by_name() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let mut topology = Topology::new(&origin).edges(2).start().await;
+    topology.expects_rejections();
+    let upper = topology.upper(1);
+
+    let mut wrong = Vec::new();
+    for Refused {
+        what,
+        bytes,
+        reason,
+    } in everything_refused(&topology)
+    {
+        let labels = [("side", "request"), ("reason", reason)];
+        let before = upper
+            .metrics()
+            .await
+            .sum("tier_control_rejected_total", &labels);
+        let mut client = upper.client().await;
+        client.send(&bytes).await;
+        let method = if bytes.starts_with(b"HEAD") {
+            "HEAD"
+        } else {
+            "GET"
+        };
+        let answer = client.response_to(method).await;
+        let proxy_status = answer.says("Proxy-Status");
+        let named = format!("tier-control {reason}");
+        if answer.status != 403 || !proxy_status.contains(&named) {
+            wrong.push(format!(
+                "{what}: {} {proxy_status:?}, not {reason}",
+                answer.status
+            ));
+        }
+        let after = upper
+            .metrics()
+            .await
+            .sum("tier_control_rejected_total", &labels);
+        if after != before + 1 {
+            wrong.push(format!("{what}: {reason} counted {} times", after - before));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(
+        origin.all_requests().len(),
+        0,
+        "nothing of it reached the origin"
+    );
+
+    // The node is as it was: ready, serving, and with an alert up.
+    assert_eq!(upper.admin(&get("/readyz")).await.status, 200);
+    assert_eq!(upper.metrics().await.sum("tier_control_alert", &[]), 1);
+    let mut client = upper.client().await;
+    client
+        .send(Forge::new(topology.folder(), "edge-1", "GET", "/a").bytes())
+        .await;
+    let answer = client.response().await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "content"));
+    assert!(answer.leaks_control(), "between tiers the answer is signed");
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_unsafe_request_is_refused_the_second_time() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::new(204));
+    let mut topology = Topology::new(&origin).start().await;
+    topology.expects_rejections();
+    let upper = topology.upper(1);
+    let recorded = Forge::new(topology.folder(), "edge-1", "POST", "/a").bytes();
+    for (status, named) in [(204, ""), (403, "tier-control replayed")] {
+        let mut client = upper.client().await;
+        client.send(&recorded).await;
+        let answer = client.response_to("POST").await;
+        assert_eq!(answer.status, status);
+        assert!(answer.says("Proxy-Status").contains(named));
+    }
+    // A fresh nonce is a new request.
+    let mut fresh = Forge::new(topology.folder(), "edge-1", "POST", "/a");
+    fresh.nonce = Some([1; 16]);
+    let mut client = upper.client().await;
+    client.send(fresh.bytes()).await;
+    assert_eq!(client.response_to("POST").await.status, 204);
+    // One without is none at all.
+    let mut bare = Forge::new(topology.folder(), "edge-1", "POST", "/a");
+    bare.nonce = None;
+    let mut client = upper.client().await;
+    client.send(bare.bytes()).await;
+    let answer = client.response_to("POST").await;
+    assert_eq!(answer.status, 403);
+    assert!(
+        answer
+            .says("Proxy-Status")
+            .contains("tier-control malformed")
+    );
+    assert_eq!(origin.requests("/a").len(), 2);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hop_count_beyond_the_limit_is_a_loop() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let topology = Topology::new(&origin).start().await;
+    for (hop, status) in [(4, 200), (5, 508)] {
+        let mut forge = Forge::new(topology.folder(), "edge-1", "GET", "/a");
+        forge.block.hop = hop;
+        let mut client = topology.upper(1).client().await;
+        client.send(forge.bytes()).await;
+        assert_eq!(client.response().await.status, status, "hop {hop}");
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_connection_goes_on_with_good_requests() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let mut topology = Topology::new(&origin).start().await;
+    topology.expects_rejections();
+    let mut client: Client = topology.upper(1).client().await;
+    assert_eq!(client.ask(&get("/a")).await.status, 403);
+    client
+        .send(Forge::new(topology.folder(), "edge-1", "GET", "/a").bytes())
+        .await;
+    assert_eq!(client.response().await.status, 200);
+    topology.finish().await;
+}
