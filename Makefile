@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test check bench compose compose-test clean
+.PHONY: help deps demo test check bench compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -50,11 +50,19 @@ check: deps ## what a change has to pass: format, lints, documentation, tests
 bench: deps ## this project and its peers, side by side
 	bench/run
 
-compose: ## the demo's topology in containers
-	docker compose up --build
+# The newer compose where it is there, otherwise the older one.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-compose-test: ## bring the containers up, drive them, take them down
-	tests/compose/run
+compose: compose-keys ## the demo's topology in containers
+	HEADWATER_KEYS_GROUP=$$(ls -ln deploy/keys/edge-1.key | awk '{print $$4}') $(COMPOSE) up
+
+# One service is enough: all of them share the image.
+compose-keys: ## the containers' image, and their signing keys where they are missing
+	$(COMPOSE) build origin
+	deploy/make-keys deploy/keys docker run --rm --network none headwater:local headwater
+
+compose-test: deps ## bring the containers up, drive them, take them down
+	tests/compose/run.sh
 
 clean: ## remove what was built
 	cargo clean
