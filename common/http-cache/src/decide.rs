@@ -159,7 +159,7 @@ fn stale_allowed(request: &RequestFacts, stored: &ResponseFacts, age_ms: u64) ->
 /// the client had wanted a newer one.
 ///
 /// Never where the origin forbids stale responses (`must-revalidate`,
-/// `proxy-revalidate`, `no-cache`, `s-maxage`) or the client says `no-cache`.
+/// `proxy-revalidate`, `no-cache`, `s-maxage` alone) or the client says `no-cache`.
 pub fn may_serve_on_error(request: &RequestFacts, stored: &ResponseFacts, now_ms: u64) -> bool {
     let wanted = request.directives();
     if !(request.is_get() || request.is_head())
@@ -354,7 +354,7 @@ mod tests {
                 "s-maxage=60, stale-while-revalidate=10",
                 "",
                 60_000,
-                "revalidate",
+                "refresh",
             ),
             // Not ours.
             ("max-age=60", "no-store", 0, "request_no_store"),
@@ -444,7 +444,8 @@ mod tests {
                 false,
             ),
             ("max-age=60, stale-if-error=10, no-cache", "", 0, false),
-            ("s-maxage=60, stale-if-error=10", "", 60_000, false),
+            ("s-maxage=60", "", 60_000, false),
+            ("s-maxage=60, stale-if-error=10", "", 60_000, true),
             // Still fresh: only the client had wanted more.
             ("max-age=60, must-revalidate", "max-age=0", 59_999, true),
             ("max-age=60, must-revalidate", "no-cache", 59_999, false),

@@ -260,6 +260,8 @@ fn initial_age_ms(age_field_ms: u64, date_ms: u64, arrival: Arrival) -> u64 {
 impl Flags {
     fn of(fields: &HeaderMap, directives: &ResponseDirectives, dated: bool) -> Self {
         let s_maxage = directives.s_maxage_ms.is_some();
+        let permits_stale = directives.stale_while_revalidate_ms.is_some()
+            || directives.stale_if_error_ms.is_some();
         Self {
             no_store: directives.no_store,
             no_cache: directives.no_cache,
@@ -268,11 +270,12 @@ impl Flags {
             immutable: directives.immutable,
             // RFC 9111 §3.5.
             allows_authorization: directives.public || s_maxage || directives.must_revalidate,
-            // RFC 9111 §4.2.4; §5.2.2.10 has s-maxage imply proxy-revalidate.
+            // RFC 9111 §4.2.4; §5.2.2.10 has s-maxage imply proxy-revalidate. Who
+            // writes a stale directive beside it means it: docs/departures.md.
             forbids_stale: directives.must_revalidate
                 || directives.proxy_revalidate
                 || directives.no_cache
-                || s_maxage,
+                || (s_maxage && !permits_stale),
             vary_any: vary::is_any(fields),
             sets_cookie: fields.contains_key(SET_COOKIE)
                 && !directives.withheld.contains(&SET_COOKIE),

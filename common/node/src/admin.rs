@@ -120,9 +120,7 @@ impl Admin {
                 kind: "application/json",
                 text: text + "\n",
             },
-            Err(error) => {
-                Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
-            }
+            Err(error) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
 

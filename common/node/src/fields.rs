@@ -283,7 +283,7 @@ mod tests {
         let error = ProxyError::new("http_request_denied", "a \"b\" \\ \r\n c");
         assert_eq!(
             error.value("n"),
-            "n; error=http_request_denied; details=\"a b    c\""
+            "n; error=http_request_denied; details=\"a b   c\""
         );
     }
 }

@@ -46,13 +46,14 @@ use crate::seal::{Outbound, Purpose, seal};
 use crate::serve;
 use crate::state::Node;
 use crate::tier;
-use crate::upstream::send::{SendError, wire_header};
+use crate::upstream::send::{SendError, framing_is_sound, wire_header};
 use crate::upstream::{Target, host_only};
 
 /// pingora's proxy around ours.
 pub(crate) type Proxy = HttpProxy<Pass>;
 
 const UNVERIFIED: ErrorType = ErrorType::new("TierResultUnverified");
+const UNSOUND: ErrorType = ErrorType::new("UnknownTransferCoding");
 const TOO_LARGE: ErrorType = ErrorType::new("RequestBodyTooLarge");
 
 /// The node, as pingora's proxy sees it.
@@ -207,8 +208,9 @@ impl ProxyHttp for Pass {
         )
         .map_err(|_| Error::explain(ErrorType::InternalError, "the request cannot be sealed"))?;
         way.receipt = sealed.receipt().cloned();
-        let mut header = wire_header(&sealed)
-            .ok_or_else(|| Error::explain(ErrorType::InternalError, "the request cannot be built"))?;
+        let mut header = wire_header(&sealed).ok_or_else(|| {
+            Error::explain(ErrorType::InternalError, "the request cannot be built")
+        })?;
         // Framing belongs to the connection, not to what was sealed.
         match way.framing {
             Framing::None => {}
@@ -259,6 +261,12 @@ impl ProxyHttp for Pass {
             return Ok(());
         }
         let mut fields = response.headers.clone();
+        if !framing_is_sound(&fields) {
+            self.attempt_failed(way, SendError::Garbage);
+            let mut error = Error::explain(UNSOUND, "an unknown transfer coding");
+            error.as_up();
+            return Err(error);
+        }
         if let Some(receipt) = &way.receipt {
             let keyring = &way.request.live.keyring;
             let now_ms = clock::now_ms();
@@ -284,7 +292,7 @@ impl ProxyHttp for Pass {
         }
         self.attempt_succeeded(way, response.status);
         self.invalidate(way, response.status, &fields);
-        replace_fields(response, fields)
+        replace_fields(response, &fields)
     }
 
     async fn response_filter(
@@ -325,7 +333,7 @@ impl ProxyHttp for Pass {
         {
             fields.insert(TRANSFER_ENCODING, coding);
         }
-        replace_fields(response, fields)
+        replace_fields(response, &fields)
     }
 
     fn fail_to_connect(
@@ -354,7 +362,9 @@ impl ProxyHttp for Pass {
         let Some(way) = &mut passing.way else {
             return error;
         };
-        if *error.esource() == ErrorSource::Upstream && error.etype() != &UNVERIFIED {
+        if *error.esource() == ErrorSource::Upstream
+            && !matches!(error.etype(), &UNVERIFIED | &UNSOUND)
+        {
             let failure = match error.etype() {
                 ErrorType::ReadTimedout => SendError::FirstByteTimeout,
                 ErrorType::InvalidHTTPHeader => SendError::Garbage,
@@ -660,10 +670,10 @@ impl Pass {
 }
 
 /// Replaces the fields of a response, and nothing else of it.
-fn replace_fields(response: &mut ResponseHeader, fields: HeaderMap) -> Result<()> {
+fn replace_fields(response: &mut ResponseHeader, fields: &HeaderMap) -> Result<()> {
     let mut replaced = ResponseHeader::build(response.status, Some(fields.len()))?;
     replaced.set_version(response.version);
-    for (name, value) in &fields {
+    for (name, value) in fields {
         replaced.append_header(name.clone(), value.clone())?;
     }
     *response = replaced;

@@ -119,7 +119,11 @@ pub(crate) fn purge_resource(
         for full in &keys {
             node.purged.remember(KeyDigest::of(full.as_bytes()), now_ms);
         }
-        keys.iter().map(Key::as_bytes).filter(|full| node.store.purge(full)).count() > 0
+        keys.iter()
+            .map(Key::as_bytes)
+            .filter(|full| node.store.purge(full))
+            .count()
+            > 0
     };
     if gone {
         PurgeOutcome::Purged

@@ -41,10 +41,7 @@ pub(crate) fn done(
         duration_us,
         protocol: request.protocol,
     });
-    if !node
-        .observer
-        .wants(outcome, status, request.trace.sampled)
-    {
+    if !node.observer.wants(outcome, status, request.trace.sampled) {
         return;
     }
     let mut record = record_of(request, outcome, status);

@@ -25,8 +25,8 @@ pub fn run(role: Role, config_path: &Path) -> ExitCode {
 
 fn serve(role: Role, config_path: &Path) -> Result<(), String> {
     let environment = |name: &str| std::env::var(name).ok();
-    let loaded = config::load(config_path, role, &environment)
-        .map_err(|problems| problems.to_string())?;
+    let loaded =
+        config::load(config_path, role, &environment).map_err(|problems| problems.to_string())?;
     let (target, level) = start::log_target(&loaded.node.telemetry);
     observe::install_log(&target, level)
         .map_err(|error| format!("the log cannot be opened: {error}; check `access_log`"))?;

@@ -84,7 +84,10 @@ impl Outbound {
     }
 
     /// Adds the validators of what is stored.
-    pub(crate) fn validate(&mut self, validators: impl IntoIterator<Item = (HeaderName, HeaderValue)>) {
+    pub(crate) fn validate(
+        &mut self,
+        validators: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+    ) {
         for (name, value) in validators {
             self.fields.insert(name, value);
         }

@@ -126,7 +126,9 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
     }
     let (draining, watch_draining) = watch::channel(false);
     let observer = Observer::start(settings(&config));
-    observer.metrics().declare_peers(config.upper_tiers.iter().map(|upper| upper.name.as_str()));
+    observer
+        .metrics()
+        .declare_peers(config.upper_tiers.iter().map(|upper| upper.name.as_str()));
     let node = Node::new(config, live, observer, watch_draining.clone());
     let problems = node.upstreams.tls_problems();
     if !problems.is_empty() {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use observe::{Event, Level};
 use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::ALPN;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
-use pingora_core::protocols::ALPN;
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -65,7 +65,9 @@ pub(crate) async fn accept(
                 // Out of file descriptors, or a connection gone before it was taken.
                 let event = Event::Note {
                     level: Level::Warn,
-                    message: format!("accepting failed: {error}; raise the limit of open files if this lasts"),
+                    message: format!(
+                        "accepting failed: {error}; raise the limit of open files if this lasts"
+                    ),
                 };
                 node.observer.event(event, clock::now_ms());
                 tokio::time::sleep(ACCEPT_PAUSE).await;

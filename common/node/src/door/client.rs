@@ -128,17 +128,41 @@ mod tests {
         for (peer, fields, expected) in [
             ("192.0.2.9", vec![(xff, "198.51.100.1")], "192.0.2.9"),
             ("10.0.0.1", vec![(xff, "198.51.100.1")], "198.51.100.1"),
-            ("10.0.0.1", vec![(xff, "1.2.3.4, 198.51.100.1, 10.0.0.2")], "198.51.100.1"),
-            ("10.0.0.1", vec![(xff, "1.2.3.4"), (xff, "198.51.100.1")], "198.51.100.1"),
+            (
+                "10.0.0.1",
+                vec![(xff, "1.2.3.4, 198.51.100.1, 10.0.0.2")],
+                "198.51.100.1",
+            ),
+            (
+                "10.0.0.1",
+                vec![(xff, "1.2.3.4"), (xff, "198.51.100.1")],
+                "198.51.100.1",
+            ),
             ("10.0.0.1", vec![(xff, "junk")], "10.0.0.1"),
             ("10.0.0.1", vec![], "10.0.0.1"),
-            ("10.0.0.1", vec![("forwarded", "for=\"[2001:db8::1]:4711\";proto=https")], "2001:db8::1"),
-            ("10.0.0.1", vec![("forwarded", "for=1.2.3.4, for=10.0.0.2")], "1.2.3.4"),
+            (
+                "10.0.0.1",
+                vec![("forwarded", "for=\"[2001:db8::1]:4711\";proto=https")],
+                "2001:db8::1",
+            ),
+            (
+                "10.0.0.1",
+                vec![("forwarded", "for=1.2.3.4, for=10.0.0.2")],
+                "1.2.3.4",
+            ),
             ("10.0.0.1", vec![("forwarded", "for=_hidden")], "10.0.0.1"),
-            ("10.0.0.1", vec![("forwarded", "for=1.1.1.1"), (xff, "2.2.2.2")], "1.1.1.1"),
+            (
+                "10.0.0.1",
+                vec![("forwarded", "for=1.1.1.1"), (xff, "2.2.2.2")],
+                "1.1.1.1",
+            ),
         ] {
             let seen = see(peer, &fields);
-            assert_eq!(seen.address, expected.parse::<IpAddr>().unwrap(), "{fields:?}");
+            assert_eq!(
+                seen.address,
+                expected.parse::<IpAddr>().unwrap(),
+                "{fields:?}"
+            );
         }
     }
 
@@ -147,6 +171,9 @@ mod tests {
         let proto = [("x-forwarded-proto", "https")];
         assert_eq!(see("10.0.0.1", &proto).https, Some(true));
         assert_eq!(see("192.0.2.9", &proto).https, None);
-        assert_eq!(see("10.0.0.1", &[("x-forwarded-proto", "gopher")]).https, None);
+        assert_eq!(
+            see("10.0.0.1", &[("x-forwarded-proto", "gopher")]).https,
+            None
+        );
     }
 }

@@ -218,7 +218,13 @@ impl Door {
                 let sent = writer
                     .write(stream, self.node.name(), &mut answer, manner)
                     .await;
-                report::done(&self.node, &request, &answer, sent.body_bytes, written_from_us);
+                report::done(
+                    &self.node,
+                    &request,
+                    &answer,
+                    sent.body_bytes,
+                    written_from_us,
+                );
                 sent
             }
             Err(turned_away) => {

@@ -234,10 +234,9 @@ fn strip_scheme(target: &str) -> Option<&str> {
 fn check_path(path_and_query: &str) -> Result<(), Refusal> {
     let bytes = path_and_query.as_bytes();
     // Most paths are made of these alone; the loop is the whole cost for them.
-    if bytes
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'?' | b'='))
-    {
+    if bytes.iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'?' | b'=')
+    }) {
         return Ok(());
     }
     if bytes.iter().any(|byte| !(0x21..=0x7e).contains(byte)) {
@@ -290,10 +289,7 @@ fn is_dot_segment(segment: &str) -> bool {
 
 /// The one authority of the request (RFC 9112 §3.2: exactly one Host; the
 /// absolute form wins, and a Host that disagrees with it is refused).
-fn authority<'a>(
-    from_target: Option<&'a str>,
-    fields: &'a HeaderMap,
-) -> Result<&'a str, Refusal> {
+fn authority<'a>(from_target: Option<&'a str>, fields: &'a HeaderMap) -> Result<&'a str, Refusal> {
     let mut hosts = fields.get_all(HOST).iter();
     let host = match hosts.next() {
         None => None,
@@ -327,7 +323,10 @@ fn host_of(authority: &str) -> Result<String, Refusal> {
         if inside.parse::<std::net::Ipv6Addr>().is_err() {
             return Err(MALFORMED);
         }
-        (literal, rest.strip_prefix(':').or((rest.is_empty()).then_some("")))
+        (
+            literal,
+            rest.strip_prefix(':').or((rest.is_empty()).then_some("")),
+        )
     } else {
         match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -340,9 +339,8 @@ fn host_of(authority: &str) -> Result<String, Refusal> {
     }
     let name = host.strip_suffix('.').unwrap_or(host);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let well_formed = !name.is_empty()
-        && name.len() <= 255
-        && (name.starts_with('[') || name.bytes().all(plain));
+    let well_formed =
+        !name.is_empty() && name.len() <= 255 && (name.starts_with('[') || name.bytes().all(plain));
     if !well_formed {
         return Err(MALFORMED);
     }
@@ -468,14 +466,23 @@ mod tests {
     fn ambiguous_framing_is_refused() {
         let with = |fields: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         for (fields, reason) in [
-            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "length_and_coding"),
-            ("Content-Length: 1\r\nContent-Length: 1\r\n", "content_length"),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                "length_and_coding",
+            ),
+            (
+                "Content-Length: 1\r\nContent-Length: 1\r\n",
+                "content_length",
+            ),
             ("Content-Length: +1\r\n", "content_length"),
             ("Content-Length: 1, 1\r\n", "content_length"),
             ("Content-Length: 99999999999999999999\r\n", "content_length"),
             ("Content-Length: 1001\r\n", "body_too_large"),
             ("Transfer-Encoding: gzip, chunked\r\n", "transfer_encoding"),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "transfer_encoding"),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                "transfer_encoding",
+            ),
             ("Transfer-Encoding: xchunked\r\n", "transfer_encoding"),
         ] {
             assert_eq!(refused(&with(fields)), reason, "{fields}");
@@ -497,8 +504,14 @@ mod tests {
     fn line_ends_are_crlf() {
         assert_eq!(refused("GET / HTTP/1.1\nHost: a\n\n"), "bare_lf");
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\n\r\n"), "bare_lf");
-        assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"), "field_value");
-        assert_eq!(refused("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"), "field_name");
+        assert_eq!(
+            refused("GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"),
+            "field_value"
+        );
+        assert_eq!(
+            refused("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"),
+            "field_name"
+        );
         assert_eq!(refused("GET / HTTP/1.1\r\nHost : a\r\n\r\n"), "field_name");
     }
 

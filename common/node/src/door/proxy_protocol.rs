@@ -54,7 +54,10 @@ fn parse_v1(buf: &[u8]) -> Parsed {
             Parsed::Partial
         };
     };
-    let Some(line) = window.get(..end).and_then(|line| std::str::from_utf8(line).ok()) else {
+    let Some(line) = window
+        .get(..end)
+        .and_then(|line| std::str::from_utf8(line).ok())
+    else {
         return Parsed::Malformed;
     };
     let mut words = line.split(' ').skip(1);
@@ -154,7 +157,13 @@ mod tests {
         let source = Some("192.0.2.1:5000".parse().unwrap());
         let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\nGET";
         assert_eq!(parse(line), Parsed::Header { len: 41, source });
-        assert_eq!(parse(b"PROXY UNKNOWN\r\n"), Parsed::Header { len: 15, source: None });
+        assert_eq!(
+            parse(b"PROXY UNKNOWN\r\n"),
+            Parsed::Header {
+                len: 15,
+                source: None
+            }
+        );
         assert_eq!(parse(b"PRO"), Parsed::Partial);
         assert_eq!(parse(b"PROXY TCP4 192.0.2.1"), Parsed::Partial);
         for line in [
@@ -175,7 +184,13 @@ mod tests {
         let source = Some("192.0.2.1:5000".parse().unwrap());
         assert_eq!(parse(&header), Parsed::Header { len: 28, source });
         assert_eq!(parse(&header[..20]), Parsed::Partial);
-        assert_eq!(parse(&v2(0, 0, &[])), Parsed::Header { len: 16, source: None });
+        assert_eq!(
+            parse(&v2(0, 0, &[])),
+            Parsed::Header {
+                len: 16,
+                source: None
+            }
+        );
         assert_eq!(parse(&v2(1, 0x11, &body[..8])), Parsed::Malformed);
         assert_eq!(parse(&v2(2, 0x11, &body)), Parsed::Malformed);
         assert_eq!(parse(&v2(1, 0x11, &[0; 4000])), Parsed::Malformed);

@@ -41,7 +41,9 @@ impl Replay {
     /// what then follows on the stream.
     pub(crate) fn new(inner: Stream, mut ahead: Bytes, length: Option<u64>) -> Self {
         let behind = match length.map(usize::try_from) {
-            Some(Ok(length)) if length < ahead.len() => BytesMut::from(&ahead.split_off(length)[..]),
+            Some(Ok(length)) if length < ahead.len() => {
+                BytesMut::from(&ahead.split_off(length)[..])
+            }
             _ => BytesMut::new(),
         };
         Self {

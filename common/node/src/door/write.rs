@@ -59,9 +59,9 @@ impl Writer {
             whole: false,
         };
         let result = match &mut answer.body {
-            Body::Absent => write_all(stream, &self.head, &[], manner.patience).await,
+            Body::Absent => write_all(stream, [&self.head, &[], &[]], manner.patience).await,
             Body::Whole(body) => {
-                let result = write_all(stream, &self.head, body, manner.patience).await;
+                let result = write_all(stream, [&self.head, body, &[]], manner.patience).await;
                 if result.is_ok() {
                     sent.body_bytes = body.len() as u64;
                 }
@@ -79,7 +79,12 @@ impl Writer {
                     chunked: framing == Framing::Chunked,
                 };
                 growing
-                    .write(stream, &mut self.head, manner.patience, &mut sent.body_bytes)
+                    .write(
+                        stream,
+                        &mut self.head,
+                        manner.patience,
+                        &mut sent.body_bytes,
+                    )
                     .await
             }
         };
@@ -179,14 +184,14 @@ impl GrowingBody<'_> {
         let mut first = match self.reader.ready() {
             Some(first) => Some(first),
             None => {
-                write_all(stream, head, &[], patience).await?;
+                write_all(stream, [head, &[], &[]], patience).await?;
                 head.clear();
                 None
             }
         };
         loop {
             if self.left == Some(0) {
-                return write_all(stream, head, &[], patience).await;
+                return write_all(stream, [head, &[], &[]], patience).await;
             }
             let next = match first.take() {
                 Some(next) => next,
@@ -198,25 +203,24 @@ impl GrowingBody<'_> {
                     if chunk.is_empty() {
                         continue;
                     }
-                    if self.chunked {
+                    let end: &[u8] = if self.chunked {
                         head.put_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-                        write_all(stream, head, &chunk, patience).await?;
-                        head.clear();
-                        head.put_slice(b"\r\n");
+                        b"\r\n"
                     } else {
-                        write_all(stream, head, &chunk, patience).await?;
-                        head.clear();
-                    }
+                        b""
+                    };
+                    write_all(stream, [head, &chunk, end], patience).await?;
+                    head.clear();
                     *body_bytes += chunk.len() as u64;
                 }
                 Ok(None) if self.chunked => {
                     head.put_slice(b"0\r\n\r\n");
-                    return write_all(stream, head, &[], patience).await;
+                    return write_all(stream, [head, &[], &[]], patience).await;
                 }
                 Ok(None) if self.left.is_some_and(|left| left > 0) => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Ok(None) => return write_all(stream, head, &[], patience).await,
+                Ok(None) => return write_all(stream, [head, &[], &[]], patience).await,
                 Err(Broken::Upstream | Broken::Laggard | Broken::Abandoned) => {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
@@ -238,31 +242,36 @@ impl GrowingBody<'_> {
     }
 }
 
-/// Writes two slices as one, however often the socket takes only a part.
+/// Writes the parts as one, however often the socket takes only some of it.
 async fn write_all(
     stream: &mut Stream,
-    mut head: &[u8],
-    mut body: &[u8],
+    mut parts: [&[u8]; 3],
     patience: Duration,
 ) -> io::Result<()> {
-    while !head.is_empty() || !body.is_empty() {
-        let slices = [IoSlice::new(head), IoSlice::new(body)];
-        let slices = if head.is_empty() {
-            &slices[1..]
-        } else if body.is_empty() {
-            &slices[..1]
-        } else {
-            &slices[..]
+    loop {
+        let mut slices = [IoSlice::new(&[]); 3];
+        let mut count = 0;
+        for (slice, part) in slices
+            .iter_mut()
+            .zip(parts.iter().filter(|part| !part.is_empty()))
+        {
+            *slice = IoSlice::new(part);
+            count += 1;
+        }
+        let Some(slices) = slices.get(..count).filter(|slices| !slices.is_empty()) else {
+            break;
         };
-        let written = timeout(patience, stream.write_vectored(slices))
+        let mut written = timeout(patience, stream.write_vectored(slices))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        let of_head = written.min(head.len());
-        head = head.get(of_head..).unwrap_or_default();
-        body = body.get(written - of_head..).unwrap_or_default();
+        for part in &mut parts {
+            let taken = written.min(part.len());
+            *part = part.get(taken..).unwrap_or_default();
+            written -= taken;
+        }
     }
     timeout(patience, stream.flush())
         .await

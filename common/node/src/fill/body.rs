@@ -413,6 +413,9 @@ mod tests {
             Appended::Taken { laggards_cut: 0 }
         );
         body.pass_through();
-        assert_eq!(body.append(Bytes::from("x"), 1, LONG).await, Appended::Unwanted);
+        assert_eq!(
+            body.append(Bytes::from("x"), 1, LONG).await,
+            Appended::Unwanted
+        );
     }
 }

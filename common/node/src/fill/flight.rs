@@ -136,7 +136,10 @@ impl Flight {
 impl Flights {
     /// Boards the flight for `key`; the first aboard gets the pilot too, and must
     /// see that it flies.
-    pub(crate) fn board(node: &Arc<crate::state::Node>, key: FlightKey) -> (Passenger, Option<Pilot>) {
+    pub(crate) fn board(
+        node: &Arc<crate::state::Node>,
+        key: FlightKey,
+    ) -> (Passenger, Option<Pilot>) {
         let mut registered = node.flights.registered.lock();
         if let Some(flight) = registered.get(&key) {
             return (flight.passenger(), None);
@@ -161,12 +164,6 @@ impl Flights {
         (flight.passenger(), pilot)
     }
 
-    /// Flights registered now.
-    #[cfg(test)]
-    pub(crate) fn count(&self) -> usize {
-        self.registered.lock().len()
-    }
-
     /// Reserves room for `bytes` of bodies in flight; false where there is none.
     pub(crate) fn reserve(&self, bytes: u64, bytes_max: u64) -> bool {
         self.bytes_in_flight
@@ -179,11 +176,6 @@ impl Flights {
     /// Gives room back.
     pub(crate) fn release(&self, bytes: u64) {
         self.bytes_in_flight.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes of bodies in flight.
-    pub(crate) fn bytes_in_flight(&self) -> u64 {
-        self.bytes_in_flight.load(Ordering::Relaxed)
     }
 }
 

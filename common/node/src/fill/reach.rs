@@ -337,7 +337,9 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
         Reason::Missing => {
             "find what removed the field between the tiers: a proxy on the hop, or a request that did not come from an edge"
         }
-        Reason::Malformed => "find what rewrote the field on the hop, or compare the nodes' versions",
+        Reason::Malformed => {
+            "find what rewrote the field on the hop, or compare the nodes' versions"
+        }
         Reason::Expired => "compare the clocks of both nodes",
         Reason::BadSignature => {
             "find what altered the message on the hop; compare the keys of both nodes"

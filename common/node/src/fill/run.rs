@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, SET_COOKIE};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_cache::{Arrival, Policy, RequestFacts, ResponseFacts, Vary};
 use observe::FillEnd;
@@ -79,7 +79,7 @@ impl Plan {
             outbound: Outbound::new(node, request, purpose),
             purpose,
             ticket: node.store.ticket(&store::Key::new(&request.key)),
-            facts: request.facts.clone(),
+            facts: request.facts,
             request_fields: request.fields.clone(),
             stored,
         }
@@ -95,7 +95,7 @@ pub(crate) fn launch(plan: Plan, pilot: Pilot) {
     let busy = plan.node.work.begin();
     tokio::spawn(async move {
         let in_flight = plan.node.observer.metrics().fill_begins();
-        let end = fly(&plan, pilot).await;
+        let end = Box::pin(fly(&plan, pilot)).await;
         plan.node.observer.metrics().fill_ends(end);
         drop((in_flight, busy));
     });
@@ -116,15 +116,24 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
         && let Ok(answer) = &reached
         && answer.response.status == StatusCode::NOT_MODIFIED
     {
-        if let Some(object) = revalidated(plan, answer) {
+        if let Some((object, may_be_stored)) = revalidated(plan, answer) {
             let object = Arc::new(object);
-            let kept = plan.node.store.put(&plan.ticket, Arc::clone(&object));
+            let kept = if may_be_stored {
+                plan.node
+                    .store
+                    .put(&plan.ticket, Arc::clone(&object))
+                    .is_ok()
+            } else {
+                // The 304 says so of what we hold.
+                plan.node.store.purge(plan.ticket.key().as_bytes());
+                false
+            };
             pilot.publish(Published::Revalidated(object));
             pilot.close_doors();
             if let Ok(answer) = reached {
                 answer.response.discard(&plan.node).await;
             }
-            return if kept.is_ok() {
+            return if kept {
                 FillEnd::Stored
             } else {
                 FillEnd::NotStored
@@ -142,40 +151,46 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
     }
 }
 
-/// The stored object, freshened by a 304 that answers its validators.
-fn revalidated(plan: &Plan, answer: &Reached) -> Option<Object> {
+/// The stored object, freshened by a 304 that answers its validators, and whether
+/// it may still be stored.
+fn revalidated(plan: &Plan, answer: &Reached) -> Option<(Object, bool)> {
     let stored = plan.stored.as_ref()?;
+    let policy = plan.policy();
     let mut confirmed = answer.response.fields.clone();
     if !http_cache::answers_validator(&stored.facts, &confirmed) {
         return None;
     }
     http_cache::remove_hop_by_hop(&mut confirmed);
     restore_date(&mut confirmed, answer);
+    if confirmed.contains_key(VIA) {
+        fields::append_via(&mut confirmed, plan.node.name());
+    }
     let upstream = fields::joined(&confirmed, &fields::CACHE_STATUS);
     confirmed.remove(fields::CACHE_STATUS);
-    let arrival = arrival(answer);
-    // Age belongs to the confirmation, not to what is kept of it.
-    let facts_fields = http_cache::freshen(&stored.fields, &confirmed);
-    let mut aged = facts_fields.clone();
-    match confirmed.get(AGE) {
-        Some(age) => aged.insert(AGE, age.clone()),
-        None => aged.remove(AGE),
-    };
-    let facts = ResponseFacts::of(stored.status, &aged, arrival, plan.policy());
-    let kept_fields = http_cache::stored_fields(&facts_fields, plan.policy());
-    Some(Object {
+    let freshened = http_cache::freshen(&stored.fields, &confirmed);
+    let facts = stored
+        .facts
+        .freshened(&freshened, &confirmed, arrival(answer), policy);
+    let may_be_stored = http_cache::storable(&plan.facts, &facts, policy).is_ok();
+    let kept_fields = http_cache::stored_fields(&freshened, policy);
+    let vary = Vary::of(&kept_fields);
+    let object = Object {
         status: stored.status,
         head: answer::prepared_head(stored.status, &kept_fields),
-        fields: kept_fields,
         body: stored.body.clone(),
         facts,
-        vary: stored.vary.clone(),
-        selector: stored.selector.clone(),
+        selector: vary.selector(&plan.request_fields, policy),
+        vary,
+        fields: kept_fields,
         upstream_cache_status: upstream,
-        stored_ms: clock::now_ms(),
+        stored_ms: answer.response.request_ms,
         tags: stored.tags.clone(),
-        epoch: plan.node.purged.epoch(control::KeyDigest(plan.route.digest)),
-    })
+        epoch: plan
+            .node
+            .purged
+            .epoch(control::KeyDigest(plan.route.digest)),
+    };
+    Some((object, may_be_stored))
 }
 
 fn arrival(answer: &Reached) -> Arrival {
@@ -214,10 +229,7 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
     let mut reserved = 0;
     if fetched.kept {
         let wanted = fetched.length.unwrap_or(0);
-        if node
-            .flights
-            .reserve(wanted, node.config.limits.fill_bytes_in_flight_max)
-        {
+        if reserve(node, wanted) {
             reserved = wanted;
         } else {
             fetched.kept = false;
@@ -254,6 +266,7 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
         answer, reserved, ..
     } = carrier;
     node.flights.release(reserved);
+    node.observer.metrics().fill_bytes(-signed(reserved));
     if matches!(
         end,
         FillEnd::Stored | FillEnd::Streamed | FillEnd::NotStored
@@ -261,6 +274,20 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
         answer.response.release(node).await;
     }
     end
+}
+
+/// Takes room for a body that is to be kept out of the node's budget.
+fn reserve(node: &Node, bytes: u64) -> bool {
+    let bytes_max = node.config.limits.fill_bytes_in_flight_max;
+    let reserved = node.flights.reserve(bytes, bytes_max);
+    if reserved {
+        node.observer.metrics().fill_bytes(signed(bytes));
+    }
+    reserved
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// What is delivered of a response, and whether it is kept.
@@ -368,10 +395,8 @@ impl Carrier<'_> {
         if self.fetched.length.is_some() || !body.is_kept() {
             return;
         }
-        let limits = &self.plan.node.config.limits;
         let too_large = body.len() + bytes > self.plan.node.config.store.object_bytes_max;
-        let flights = &self.plan.node.flights;
-        if !too_large && flights.reserve(bytes, limits.fill_bytes_in_flight_max) {
+        if !too_large && reserve(&self.plan.node, bytes) {
             self.reserved += bytes;
         } else {
             self.pilot.close_doors();
@@ -446,7 +471,10 @@ impl Carrier<'_> {
             upstream_cache_status: self.fetched.upstream_cache_status.clone(),
             stored_ms: self.answer.response.request_ms,
             tags: Vec::new(),
-            epoch: plan.node.purged.epoch(control::KeyDigest(plan.route.digest)),
+            epoch: plan
+                .node
+                .purged
+                .epoch(control::KeyDigest(plan.route.digest)),
         };
         plan.node.store.put(&plan.ticket, Arc::new(object))
     }

@@ -56,11 +56,9 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
         let published = pingora_timeout::timeout(millis(wait_ms), passenger.published()).await;
         match published {
             Ok(Published::Revalidated(object))
-                if object.vary.matches(
-                    &object.selector,
-                    &request.fields,
-                    &request.site.policy,
-                ) =>
+                if object
+                    .vary
+                    .matches(&object.selector, &request.fields, &request.site.policy) =>
             {
                 return from_revalidated(node, request, &fetch, &object, &passenger, leads);
             }
@@ -68,11 +66,7 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
                 if leads || fetched.matches(&request.fields, &request.site.policy) {
                     return delivered(node, request, &fetch, fetched, passenger, leads).await;
                 }
-                selector = Some(
-                    fetched
-                        .vary
-                        .selector(&request.fields, &request.site.policy),
-                );
+                selector = Some(fetched.vary.selector(&request.fields, &request.site.policy));
             }
             Ok(Published::Failed(failure)) => {
                 let flight = leads.then(|| Arc::clone(&passenger.flight));
@@ -98,11 +92,9 @@ fn known_selector(node: &Node, request: &Request) -> Option<http_cache::Selector
     let entry = node.store.get(&request.key)?;
     let newest = entry.variants.first()?;
     match &newest.vary {
-        http_cache::Vary::Fields(_) => Some(
-            newest
-                .vary
-                .selector(&request.fields, &request.site.policy),
-        ),
+        http_cache::Vary::Fields(_) => {
+            Some(newest.vary.selector(&request.fields, &request.site.policy))
+        }
         _ => None,
     }
 }
@@ -126,7 +118,7 @@ async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
             } else {
                 Outcome::Miss
             };
-            whole(node, request, &fetched, passenger, cache_status, outcome)
+            whole(node, request, &fetched, passenger, &cache_status, outcome)
         }
         Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
         Ok(Published::Revalidated(_)) | Err(_) => {
@@ -229,7 +221,7 @@ async fn delivered(
             return Answer { head, body, story };
         }
     }
-    whole(node, request, &fetched, passenger, cache_status, outcome)
+    whole(node, request, &fetched, passenger, &cache_status, outcome)
 }
 
 fn delivered_fields(node: &Node, fetched: &Fetched, cache_status: &CacheStatus) -> HeaderMap {
@@ -247,10 +239,10 @@ fn whole(
     request: &Request,
     fetched: &Fetched,
     passenger: Passenger,
-    cache_status: CacheStatus,
+    cache_status: &CacheStatus,
     outcome: Outcome,
 ) -> Answer {
-    let fields = delivered_fields(node, fetched, &cache_status);
+    let fields = delivered_fields(node, fetched, cache_status);
     let body = match passenger.reader {
         Some(reader) if request.method == Method::GET && !is_bodyless(fetched.status) => {
             Body::Growing {
@@ -324,7 +316,12 @@ fn stale(
     let object = fetch.stored.as_ref()?;
     let now_ms = clock::now_ms();
     let allowed = http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
-        && (!node.is_edge() || request.site.config.fallback.contains(&config::Fallback::Stale));
+        && (!node.is_edge()
+            || request
+                .site
+                .config
+                .fallback
+                .contains(&config::Fallback::Stale));
     if !allowed {
         return None;
     }
@@ -340,5 +337,12 @@ fn stale(
         ..CacheStatus::default()
     };
     let outcome = Outcome::StaleHit;
-    Some(from_stored(node, request, object, age_ms, cache_status, outcome))
+    Some(from_stored(
+        node,
+        request,
+        object,
+        age_ms,
+        cache_status,
+        outcome,
+    ))
 }

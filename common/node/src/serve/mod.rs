@@ -92,7 +92,11 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         ) => {
             let serves = use_ != StaleUse::Revalidate && !request.is_background();
             if !serves {
-                return fetch(Forward::Stale, None, purpose(request, entry.as_deref(), now_ms));
+                return fetch(
+                    Forward::Stale,
+                    None,
+                    purpose(request, entry.as_deref(), now_ms),
+                );
             }
             if use_ == StaleUse::ServeAndRevalidate {
                 refresh(node, request, object);
@@ -107,7 +111,9 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
             fetch(Forward::Bypass, Some(reason.as_str()), Purpose::Alone)
         }
         _ => {
-            let varies = entry.as_ref().is_some_and(|entry| !entry.variants.is_empty());
+            let varies = entry
+                .as_ref()
+                .is_some_and(|entry| !entry.variants.is_empty());
             let why = match (stored.is_some(), varies) {
                 (true, _) => Forward::Request,
                 (false, true) => Forward::VaryMiss,
@@ -124,7 +130,11 @@ fn purpose(request: &Request, entry: Option<&store::Entry>, now_ms: u64) -> Purp
         || request.facts.has_authorization()
         || request.facts.only_if_cached()
         || entry.is_some_and(|entry| entry.passes(now_ms));
-    if alone { Purpose::Alone } else { Purpose::Shared }
+    if alone {
+        Purpose::Alone
+    } else {
+        Purpose::Shared
+    }
 }
 
 fn hit_status(object: &Object, ttl_s: i64) -> CacheStatus {
@@ -210,4 +220,3 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>) {
         launch(plan, pilot);
     }
 }
-

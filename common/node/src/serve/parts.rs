@@ -21,7 +21,11 @@ pub(super) enum Part {
     Unsatisfiable,
 }
 
-pub(super) fn select_part(request: &Request, facts: &http_cache::ResponseFacts, length: u64) -> Part {
+pub(super) fn select_part(
+    request: &Request,
+    facts: &http_cache::ResponseFacts,
+    length: u64,
+) -> Part {
     match http_cache::precondition(&request.method, &request.fields, facts) {
         Precondition::NotModified => return Part::NotModified,
         Precondition::Failed => return Part::Failed,
@@ -75,4 +79,3 @@ pub(super) fn part_head(
     };
     (Head::Built { status, fields }, bounds)
 }
-

@@ -58,7 +58,10 @@ pub(crate) enum Target {
     /// The upper tier at that position.
     Upper(usize),
     /// A server of an origin pool.
-    Origin { pool: Arc<OriginPool>, server: usize },
+    Origin {
+        pool: Arc<OriginPool>,
+        server: usize,
+    },
 }
 
 impl Upstreams {
@@ -114,7 +117,11 @@ impl Upstreams {
     /// different one in front each time.
     pub(crate) fn origin_order(&self, pool: &OriginPool, now_ms: u64) -> SmallVec<[usize; 8]> {
         let count = pool.servers.len();
-        let first = if count > 1 { fastrand::usize(..count) } else { 0 };
+        let first = if count > 1 {
+            fastrand::usize(..count)
+        } else {
+            0
+        };
         let mut order: SmallVec<[usize; 8]> =
             (0..count).map(|step| (first + step) % count).collect();
         let mut origins = self.origins.lock();
@@ -228,7 +235,7 @@ impl Target {
                 let transition = apply(&mut upper.health.lock());
                 let peer = upper.config.name.clone();
                 match transition {
-                    Transition::None => return,
+                    Transition::None => {}
                     Transition::WentDown => {
                         let why = result.err().map_or("", Failure::as_str).to_owned();
                         node.observer

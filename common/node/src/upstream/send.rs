@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use control::SealedRequest;
+use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, StatusCode};
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -121,8 +122,9 @@ pub(crate) struct Response {
     pub(crate) reused: bool,
     pub(crate) request_ms: u64,
     pub(crate) response_ms: u64,
-    session: HttpSession,
-    peer: HttpPeer,
+    // Boxed: a session is kilobytes, and responses are passed around.
+    session: Box<HttpSession>,
+    peer: Box<HttpPeer>,
 }
 
 impl std::fmt::Debug for Response {
@@ -185,14 +187,17 @@ async fn send_to(
                     .resp_header()
                     .map(|head| head.headers.clone())
                     .unwrap_or_default();
+                if !framing_is_sound(&fields) {
+                    return Err(SendError::Garbage);
+                }
                 return Ok(Response {
                     status,
                     fields,
                     reused,
                     request_ms,
                     response_ms: clock::now_ms(),
-                    session,
-                    peer,
+                    session: Box::new(session),
+                    peer: Box::new(peer),
                 });
             }
             Err(SendError::Closed) if reused => {}
@@ -244,7 +249,7 @@ impl Response {
         let idle = millis(node.config.timeouts.pool_idle_ms);
         node.upstreams
             .connector
-            .release_http_session(self.session, &self.peer, Some(idle))
+            .release_http_session(*self.session, &*self.peer, Some(idle))
             .await;
     }
 
@@ -260,6 +265,19 @@ impl Response {
             }
         }
         self.release(node).await;
+    }
+}
+
+/// Whether the end of a response's body means the same to everybody: the only
+/// transfer coding we asked for, and can take away again, is one chunked
+/// (RFC 9112 §6.1, §6.3).
+pub(crate) fn framing_is_sound(fields: &HeaderMap) -> bool {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => true,
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none()
+        }
     }
 }
 
