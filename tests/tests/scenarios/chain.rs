@@ -1,9 +1,4 @@
 //! What comes out of two tiers: caching as a visitor sees it.
-//!
-//! Nothing waits for an object to become stale: the origin sends it with an `Age`
-//! beyond its freshness.
-
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tests::{Gate, Origin, Reply, Topology, Tracing, ask, clock, get, within};
 
@@ -92,19 +87,6 @@ async fn the_origins_fields_arrive_as_it_sent_them() {
     }
     let hit = &answers[1].1;
     assert!(hit.field("Age").is_some(), "a hit says how old it is");
-    topology.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn age_counts_on_from_where_the_origin_was() {
-    let origin = Origin::start().await;
-    origin.always("/a", Reply::fresh("content").with("Age", "50"));
-    let topology = Topology::new(&origin).edges(2).start().await;
-    for edge in [1, 1, 2, 2] {
-        let answer = topology.edge(edge).get("/a").await;
-        let age_s: u64 = answer.says("Age").parse().unwrap();
-        assert!((50..80).contains(&age_s), "Age {age_s} at edge-{edge}");
-    }
     topology.finish().await;
 }
 
@@ -211,61 +193,6 @@ async fn a_visitors_validators_are_answered_from_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_stale_is_validated_through_both_tiers() {
-    let origin = Origin::start().await;
-    origin.on("/a", |asked| {
-        let reply = if asked.field("If-None-Match").is_none() {
-            Reply::stale("content", "")
-        } else {
-            Reply::fresh("content").with("X-Confirmed", "yes")
-        };
-        reply.unless_known(asked, "\"v1\"")
-    });
-    let topology = Topology::new(&origin).start().await;
-    let edge = topology.edge(1);
-
-    assert_eq!(edge.get("/a").await.text(), "content");
-    let confirmed = edge.get("/a").await;
-    assert_eq!(
-        (confirmed.status, confirmed.text().as_str()),
-        (200, "content")
-    );
-    assert!(
-        confirmed.at("edge-1").contains("fwd=stale"),
-        "{confirmed:?}"
-    );
-    assert_eq!(confirmed.says("X-Confirmed"), "yes");
-    let asked = origin.requests("/a");
-    assert_eq!(asked.len(), 2);
-    assert_eq!(asked[1].says("If-None-Match"), "\"v1\"");
-
-    // The 304 made it fresh at both tiers.
-    assert!(edge.get("/a").await.hit_at("edge-1"));
-    assert_eq!(origin.requests("/a").len(), 2);
-    topology.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_304_that_answers_no_validator_of_ours_is_fetched_again() {
-    let origin = Origin::start().await;
-    let asked_before = AtomicBool::new(false);
-    origin.on("/a", move |asked| match asked.field("If-None-Match") {
-        None if !asked_before.swap(true, Ordering::Relaxed) => {
-            Reply::stale("old", "").with("ETag", "\"v1\"")
-        }
-        None => Reply::fresh("new").with("ETag", "\"v2\""),
-        Some(_) => Reply::new(304).with("ETag", "\"v9\""),
-    });
-    let topology = Topology::new(&origin).start().await;
-    let edge = topology.edge(1);
-    assert_eq!(edge.get("/a").await.text(), "old");
-    let second = edge.get("/a").await;
-    assert_eq!((second.status, second.text().as_str()), (200, "new"));
-    assert!(edge.get("/a").await.hit_at("edge-1"));
-    topology.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_post_passes_with_its_body_and_invalidates_what_it_changed() {
     let origin = Origin::start().await;
     origin.on("/a", |asked| match asked.method.as_str() {
@@ -313,6 +240,31 @@ async fn a_failed_post_invalidates_nothing() {
     let failed = topology.edge(1).ask(&ask("POST", "/a").body("x")).await;
     assert_eq!(failed.status, 500);
     assert!(topology.edge(1).get("/a").await.hit_at("edge-1"));
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_also_invalidates_what_its_answer_points_at() {
+    let origin = Origin::start().await;
+    for path in ["/list", "/item"] {
+        origin.always(path, Reply::fresh("content"));
+    }
+    let made = Reply::new(201)
+        .with("Location", "/item")
+        .with("Content-Location", "http://shop.example/list");
+    origin.always("/make", made);
+    let topology = Topology::new(&origin).start().await;
+    for path in ["/list", "/item"] {
+        topology.edge(1).get(path).await;
+    }
+    topology.edge(1).ask(&ask("POST", "/make").body("x")).await;
+    for path in ["/list", "/item"] {
+        let after = topology.edge(1).get(path).await;
+        assert!(
+            !after.says("Cache-Status").contains("hit"),
+            "{path}: {after:?}"
+        );
+    }
     topology.finish().await;
 }
 
@@ -435,83 +387,6 @@ async fn requests_with_credentials_do_not_wait_for_each_other() {
     for client in &mut clients {
         assert_eq!(client.response().await.text(), "content");
     }
-    topology.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stale_while_revalidate_answers_at_once_and_refreshes_behind() {
-    let origin = Origin::start().await;
-    let gate = Gate::new();
-    origin.in_turn(
-        "/a",
-        [
-            Reply::stale("old", ", stale-while-revalidate=600"),
-            Reply::fresh("new").held_at(&gate),
-        ],
-    );
-    let topology = Topology::new(&origin).start().await;
-    let edge = topology.edge(1);
-    assert_eq!(edge.get("/a").await.text(), "old");
-
-    // The refresh waits at the origin; no visitor waits for it.
-    let stale = edge.get("/a").await;
-    assert_eq!(stale.text(), "old");
-    assert!(stale.hit_at("edge-1"), "{:?}", stale.cache_status());
-    gate.arrivals(1).await;
-    assert_eq!(edge.get("/a").await.text(), "old");
-    gate.open();
-    tests::until("the edge has the new content", async || {
-        (edge.get("/a").await.text() == "new").then_some(())
-    })
-    .await;
-    assert_eq!(origin.requests("/a").len(), 2, "one refresh, whoever asked");
-    topology.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stale_if_error_bridges_a_failing_origin() {
-    for failure in [
-        Reply::new(503),
-        Reply::hang_up(),
-        Reply::raw("what is this\r\n\r\n"),
-    ] {
-        let origin = Origin::start().await;
-        origin.in_turn(
-            "/a",
-            [Reply::stale("old", ", stale-if-error=600"), failure.clone()],
-        );
-        let topology = Topology::new(&origin).start().await;
-        assert_eq!(topology.edge(1).get("/a").await.text(), "old");
-        let bridged = topology.edge(1).get("/a").await;
-        assert_eq!(
-            (bridged.status, bridged.text().as_str()),
-            (200, "old"),
-            "{failure:?}"
-        );
-        assert!(origin.requests("/a").len() >= 2);
-        topology.finish().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_origins_error_is_its_own_where_nothing_may_stand_in() {
-    let origin = Origin::start().await;
-    origin.in_turn(
-        "/a",
-        [
-            Reply::stale("old", "").with("ETag", "\"v1\""),
-            Reply::new(503),
-        ],
-    );
-    let topology = Topology::new(&origin).start().await;
-    topology.edge(1).get("/a").await;
-    let answer = topology.edge(1).get("/a").await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(
-        answer.field("Proxy-Status"),
-        None,
-        "the error is the origin's"
-    );
     topology.finish().await;
 }
 

@@ -1,10 +1,7 @@
 //! Scenarios: short stories across the tiers, each named after what must be true.
 //!
 //! One room a file. Nodes are real and run in this process; origins, visitors and
-//! what stands between are the harness's. `fill` is the life of a body, `chain`
-//! what comes out of two tiers, `tiers` what happens when a hop fails or lies,
-//! `doors` what visitors may throw at an edge, `admin` what operators do, and
-//! `observe` what they see.
+//! what stands between are the harness's.
 
 // All of this is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
@@ -12,5 +9,7 @@
 mod bodies;
 mod chain;
 mod fill;
+mod freshness;
 mod hop;
 mod tiers;
+mod ways;

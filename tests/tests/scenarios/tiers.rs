@@ -271,3 +271,69 @@ async fn a_refused_connection_goes_on_with_good_requests() {
     assert_eq!(client.response().await.status, 200);
     topology.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_rotate_without_a_refused_request() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::ok("content").with("Cache-Control", "no-store"));
+    let topology = Topology::new(&origin).start().await;
+    let (edge, upper) = (topology.edge(1), topology.upper(1));
+    let old = std::fs::read_to_string(topology.folder().join("edge-1.key")).unwrap();
+    let new = control::generate(control::Algorithm::HmacSha256, "edge-1", "edge-1-b").unwrap();
+    let new = new.private_line;
+    // A node signs with its first key and accepts all of them.
+    for (what, text, nodes) in [
+        (
+            "upper tiers learn the new key",
+            format!("{old}{new}\n"),
+            vec![upper],
+        ),
+        (
+            "the edge signs with it",
+            format!("{new}\n{old}"),
+            vec![edge],
+        ),
+        (
+            "the old one is taken away",
+            format!("{new}\n"),
+            vec![edge, upper],
+        ),
+    ] {
+        topology.write("edge-1.key", &text);
+        for node in nodes {
+            node.running().reload().unwrap();
+            assert_eq!(edge.get("/a").await.status, 200, "{what}");
+            assert_eq!(edge.get("/a").await.cache_status().len(), 2, "{what}");
+        }
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ed25519_signs_in_both_directions() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    origin.always("/b", Reply::new(204));
+    let topology = Topology::new(&origin).start().await;
+    // In one file here; an operator gives each node its own private line only.
+    let lines = ["edge-1", "upper-1"].map(|node| {
+        let keyid = format!("{node}-ed");
+        let key = control::generate(control::Algorithm::Ed25519, node, &keyid);
+        key.unwrap().private_line + "\n"
+    });
+    topology.write("edge-1.key", &lines.concat());
+    for node in [topology.upper(1), topology.edge(1)] {
+        node.running().reload().unwrap();
+    }
+    let answer = topology.edge(1).get("/a").await;
+    assert_eq!((answer.status, answer.cache_status().len()), (200, 2));
+    assert_eq!(
+        topology
+            .edge(1)
+            .ask(&tests::ask("POST", "/b").body("x"))
+            .await
+            .status,
+        204
+    );
+    topology.finish().await;
+}
