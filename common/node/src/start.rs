@@ -145,22 +145,23 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             .map(|tls| tls::acceptor(tls, listener.http2))
             .transpose()
             .map_err(|problem| material(vec![problem]))?;
-        listeners.push(Arc::new(Listening {
-            socket,
+        let listening = Listening {
             tls: acceptor.map(Arc::new),
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
-        }));
+        };
+        listeners.push((socket, Arc::new(listening)));
     }
     let admin_socket = bind(&name, "admin", node.config.admin.address).await?;
     let admin = admin_socket
         .local_addr()
         .unwrap_or(node.config.admin.address);
     let proxy = proxy(&node);
-    for listening in listeners {
+    for (socket, listening) in listeners {
         tokio::spawn(accept(
             Arc::clone(&node),
             Arc::clone(&proxy),
+            socket,
             listening,
             watch_draining.clone(),
         ));

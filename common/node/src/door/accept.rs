@@ -25,24 +25,26 @@ use crate::upstream::millis;
 /// How long to wait before accepting again when the system has no room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// One listening socket and how it is spoken to.
+/// How a listening socket is spoken to.
 pub(crate) struct Listening {
-    pub(crate) socket: TcpListener,
     pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) proxy_protocol: bool,
     pub(crate) http2: bool,
 }
 
-/// Accepts until the node drains.
+/// Accepts until the node drains. The socket is this task's alone and closes with
+/// it: one that a connection kept open would go on taking visitors in, whom nobody
+/// answers.
 pub(crate) async fn accept(
     node: Arc<Node>,
     proxy: Arc<Proxy>,
+    socket: TcpListener,
     listening: Arc<Listening>,
     mut draining: ShutdownWatch,
 ) {
     loop {
         let accepted = tokio::select! {
-            accepted = listening.socket.accept() => accepted,
+            accepted = socket.accept() => accepted,
             _ = draining.changed() => return,
         };
         match accepted {
