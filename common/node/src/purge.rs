@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use store::Key;
 
 use crate::key::{self, Resource};
+use crate::request::Request;
 use crate::state::Node;
 
 /// Purges remembered. The oldest is forgotten first; by then the tiers behind us
@@ -53,6 +54,12 @@ impl Purged {
         }
         last.at_ms.get(&key).copied().unwrap_or(0)
     }
+}
+
+/// When the key of a request was last purged, here or at the node that asks; 0 where
+/// it never was.
+pub(crate) fn epoch(node: &Node, request: &Request) -> u64 {
+    node.purged.epoch(request.digest()).max(request.epoch())
 }
 
 /// What came of a purge.
@@ -115,7 +122,9 @@ pub(crate) fn purge_resource(
         node.store.purge(&key)
     } else {
         // The rest of the key is unknown, so every key that begins like this goes.
-        let keys = node.store.keys_beginning(&key);
+        // Those that are only being filled must not be stored either.
+        let mut keys = node.store.keys_beginning(&key);
+        keys.extend(node.flights.keys_beginning(&key));
         for full in &keys {
             node.purged.remember(KeyDigest::of(full.as_bytes()), now_ms);
         }

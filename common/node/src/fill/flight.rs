@@ -15,10 +15,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_cache::{Policy, ResponseFacts, Selector, Vary};
 use observe::Attempt;
 use parking_lot::Mutex;
-use store::Object;
+use store::{Key, Object};
 use tokio::sync::watch;
 
 use super::body::{Broken, Growing, Reader};
+use crate::clock;
 use crate::fields::ProxyError;
 
 /// What tells one flight from another.
@@ -43,6 +44,8 @@ pub(crate) struct Flights {
 /// One fill in the air.
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// When it took off, Unix milliseconds.
+    began_ms: u64,
     head: watch::Sender<Option<Published>>,
     pub(crate) body: Arc<Growing>,
     /// What was asked of whom, for the record of whoever began the fill.
@@ -118,6 +121,7 @@ pub(crate) struct Pilot {
 impl Flight {
     fn new() -> Arc<Self> {
         Arc::new(Self {
+            began_ms: clock::now_ms(),
             head: watch::Sender::new(None),
             body: Growing::new(),
             attempts: Mutex::default(),
@@ -135,13 +139,17 @@ impl Flight {
 
 impl Flights {
     /// Boards the flight for `key`; the first aboard gets the pilot too, and must
-    /// see that it flies.
+    /// see that it flies. One that took off before the key was purged, at
+    /// `purged_ms`, is boarded no more: a new one takes its place.
     pub(crate) fn board(
         node: &Arc<crate::state::Node>,
         key: FlightKey,
+        purged_ms: u64,
     ) -> (Passenger, Option<Pilot>) {
         let mut registered = node.flights.registered.lock();
-        if let Some(flight) = registered.get(&key) {
+        if let Some(flight) = registered.get(&key)
+            && flight.began_ms > purged_ms
+        {
             return (flight.passenger(), None);
         }
         let flight = Flight::new();
@@ -162,6 +170,15 @@ impl Flights {
             registered: None,
         };
         (flight.passenger(), pilot)
+    }
+
+    /// Every key with a flight that begins with `prefix`.
+    pub(crate) fn keys_beginning(&self, prefix: &[u8]) -> Vec<Key> {
+        let registered = self.registered.lock();
+        let keys = registered.keys().map(|flight| flight.key.as_slice());
+        keys.filter(|key| key.starts_with(prefix))
+            .map(Key::new)
+            .collect()
     }
 
     /// Reserves room for `bytes` of bodies in flight; false where there is none.

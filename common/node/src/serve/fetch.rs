@@ -14,6 +14,7 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
 use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
 use crate::fill::run::{Plan, launch};
+use crate::purge;
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::state::Node;
@@ -42,7 +43,7 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
             selector: selector.clone(),
             reload: request.facts.demands_validation(),
         };
-        let (mut passenger, pilot) = Flights::board(node, key);
+        let (mut passenger, pilot) = Flights::board(node, key, purge::epoch(node, request));
         let leads = pilot.is_some();
         if let Some(pilot) = pilot {
             let plan = Plan::new(node, request, Purpose::Shared, fetch.stored.clone());

@@ -18,6 +18,7 @@ use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::flight::{FlightKey, Flights};
 use crate::fill::run::{Plan, launch};
+use crate::purge;
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::state::Node;
@@ -211,7 +212,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>) {
         selector: Some(object.selector.clone()),
         reload: false,
     };
-    let (passenger, pilot) = Flights::board(node, key);
+    let (passenger, pilot) = Flights::board(node, key, purge::epoch(node, request));
     drop(passenger);
     if let Some(pilot) = pilot {
         let stored = Some(Arc::clone(object));
