@@ -62,6 +62,9 @@ pub(crate) struct Story {
     pub(crate) detail: Cow<'static, str>,
     /// The flight this request began, whose attempts belong to its record.
     pub(crate) flight: Option<Arc<Flight>>,
+    /// How old the response is, for the next tier, which then need not believe
+    /// `Age` and `Date`. None for what is no response of an origin's.
+    pub(crate) age_ms: Option<u64>,
 }
 
 impl Story {
@@ -70,6 +73,7 @@ impl Story {
             outcome,
             detail: Cow::Borrowed(""),
             flight: None,
+            age_ms: None,
         }
     }
 }
@@ -129,9 +133,8 @@ impl Answer {
             head: Head::Built { status, fields },
             body: Body::Whole(Bytes::from(text)),
             story: Story {
-                outcome,
                 detail: Cow::Owned(error.kind.to_owned()),
-                flight: None,
+                ..Story::new(outcome)
             },
         }
     }

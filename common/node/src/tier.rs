@@ -4,7 +4,7 @@ use control::{Reason, Received, Rejection, TierResult, Verified};
 use http::{HeaderMap, Method, StatusCode};
 use observe::{Event, Side};
 
-use crate::answer::{Answer, Head};
+use crate::answer::Answer;
 use crate::clock;
 use crate::fields::ProxyError;
 use crate::fill::reach::remedy;
@@ -75,18 +75,19 @@ fn claimed_peer(fields: &HeaderMap) -> String {
 
 /// Signs the answer to a request that came with a control block.
 pub(crate) fn sign(node: &Node, request: &Request, answer: &mut Answer) {
-    let Some(verified) = &request.tier else {
-        return;
-    };
-    let now_ms = clock::now_ms();
-    let age_ms = match &answer.head {
-        Head::Stored { object, .. } => Some(object.facts.age_ms(now_ms)),
-        Head::Built { .. } => None,
-    };
+    if let Some(verified) = &request.tier {
+        sign_answer(node, &request.live, verified, answer);
+    }
+}
+
+/// Signs an answer for whoever sent that control block: also one that turns the
+/// request away, since only a signed answer is final.
+pub(crate) fn sign_answer(node: &Node, live: &Live, verified: &Verified, answer: &mut Answer) {
+    let age_ms = answer.story.age_ms;
     let outcome = answer.story.outcome.as_str().to_owned();
     let name = node.name();
     let (status, fields) = answer.build(name);
-    if let Err(error) = sign_fields(node, request, verified, status, fields, outcome, age_ms) {
+    if let Err(error) = sign_fields(node, live, verified, status, fields, outcome, age_ms) {
         let error = ProxyError::new("proxy_internal_error", error);
         *answer = Answer::error(name, StatusCode::INTERNAL_SERVER_ERROR, &error);
     }
@@ -95,7 +96,7 @@ pub(crate) fn sign(node: &Node, request: &Request, answer: &mut Answer) {
 /// Writes `Tier-Result` and the signature into response fields.
 pub(crate) fn sign_fields(
     node: &Node,
-    request: &Request,
+    live: &Live,
     verified: &Verified,
     status: StatusCode,
     fields: &mut HeaderMap,
@@ -115,7 +116,7 @@ pub(crate) fn sign_fields(
         epoch: node.purged.epoch(verified.block().key),
         tags: Vec::new(),
     };
-    let own = request.live.keyring.signing(node.name());
+    let own = live.keyring.signing(node.name());
     control::sign_response(status, fields, &result, verified, own, clock::now_ms())
         .map_err(|error| error.to_string())
 }

@@ -221,11 +221,8 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
     let node = &plan.node;
     let flight = Arc::clone(&pilot.flight);
     let mut fetched = fetched(plan, &mut answer);
-    let bodyless = plan.outbound.method == Method::HEAD
-        || matches!(
-            fetched.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
+    let bodyless =
+        plan.outbound.method == Method::HEAD || fetched.status == StatusCode::NOT_MODIFIED;
     let mut reserved = 0;
     if fetched.kept {
         let wanted = fetched.length.unwrap_or(0);
@@ -459,7 +456,10 @@ impl Carrier<'_> {
     fn keep(&self, body: Bytes) -> Result<(), store::NotKept> {
         let plan = self.plan;
         let mut kept_fields = http_cache::stored_fields(&self.fetched.fields, plan.policy());
-        kept_fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        // RFC 9110 §8.6: a 204 has no Content-Length.
+        if self.fetched.status != StatusCode::NO_CONTENT {
+            kept_fields.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         let object = Object {
             status: self.fetched.status,
             head: answer::prepared_head(self.fetched.status, &kept_fields),

@@ -217,6 +217,7 @@ async fn delivered(
             };
             let story = Story {
                 flight,
+                age_ms: Some(fetched.facts.age_ms(clock::now_ms())),
                 ..Story::new(outcome)
             };
             return Answer { head, body, story };
@@ -263,6 +264,7 @@ fn whole(
         story: Story {
             detail: fetched.detail.unwrap_or("").into(),
             flight: (outcome != Outcome::Collapsed).then_some(passenger.flight),
+            age_ms: Some(fetched.facts.age_ms(clock::now_ms())),
             ..Story::new(outcome)
         },
     }

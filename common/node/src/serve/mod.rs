@@ -169,7 +169,10 @@ fn from_stored(
     cache_status: CacheStatus,
     outcome: Outcome,
 ) -> Answer {
-    let story = Story::new(outcome);
+    let story = Story {
+        age_ms: Some(age_ms),
+        ..Story::new(outcome)
+    };
     let age_s = age_ms / 1000;
     let conditional = request.facts.is_conditional() || request.facts.has_range();
     if conditional && object.status == StatusCode::OK {

@@ -187,7 +187,7 @@ async fn send_to(
                     .resp_header()
                     .map(|head| head.headers.clone())
                     .unwrap_or_default();
-                if !framing_is_sound(&fields) {
+                if !framing_is_sound(&fields) || frames_twice(&session, &fields) {
                     return Err(SendError::Garbage);
                 }
                 return Ok(Response {
@@ -268,17 +268,39 @@ impl Response {
     }
 }
 
-/// Whether the end of a response's body means the same to everybody: the only
-/// transfer coding we asked for, and can take away again, is one chunked
-/// (RFC 9112 §6.1, §6.3).
+/// Codings that change the bytes of a body. We ask for none of them, and passing
+/// the bytes on without saying so would corrupt them.
+const CODINGS: [&[u8]; 5] = [b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress"];
+
+/// Whether a response's body is what it seems: either chunked and nothing else, or
+/// under a coding nobody has registered, which ends with the connection
+/// (RFC 9112 §6.3) and is taken as it is.
 pub(crate) fn framing_is_sound(fields: &HeaderMap) -> bool {
-    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
-    match codings.next() {
-        None => true,
-        Some(coding) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none()
-        }
-    }
+    let mut codings = fields
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let Some(coding) = codings.next() else {
+        return true;
+    };
+    let known = CODINGS
+        .iter()
+        .any(|known| coding.eq_ignore_ascii_case(known));
+    !known && codings.next().is_none()
+}
+
+/// Whether a head says twice how long its body is. pingora takes the length away
+/// where a coding is named too, so only the bytes tell.
+fn frames_twice(session: &HttpSession, fields: &HeaderMap) -> bool {
+    fields.contains_key(TRANSFER_ENCODING)
+        && session
+            .get_headers_raw_bytes()
+            .split(|byte| *byte == b'\n')
+            .any(|line| {
+                let name = line.split(|byte| *byte == b':').next().unwrap_or(line);
+                name.eq_ignore_ascii_case(b"content-length")
+            })
 }
 
 /// The request in pingora's type, exactly as sealed.
