@@ -4,6 +4,7 @@
 
 passed=0
 failed=0
+exec 3>&1
 
 if docker compose version >/dev/null 2>&1; then
     compose_command=(docker compose)
@@ -144,7 +145,12 @@ ended_with() {
 tidy() {
     local ended=$?
     trap - EXIT
-    if [ "$ended" != 0 ] || [ "$failed" != 0 ]; then
+    # A second Ctrl-C must not leave half of it standing.
+    trap '' INT TERM
+    # Wherever output went when the end came.
+    exec >&3 2>&1
+    # Not after a signal: then nobody asks what went wrong.
+    if [ "$failed" != 0 ] || { [ "$ended" != 0 ] && [ "$ended" -lt 128 ]; }; then
         say "the last lines of every container"
         compose logs --no-color --tail 15 2>&1 || true
     fi

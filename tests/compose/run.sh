@@ -10,7 +10,7 @@
 #
 # Every wait is for a condition and has a bound. Everything made has this run's number
 # in its name and is removed at the end, however that comes. Ports are published on a
-# loopback address of our own, so that a demo or a topology may run beside.
+# loopback address of this run, so that a demo or another run may be beside it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,7 +19,7 @@ work=$(mktemp -d)
 probe_image=$run:probe
 files=(-f docker-compose.yml -f tests/compose/override.yml)
 export HEADWATER_TEST_IMAGE=$run:nodes
-export HEADWATER_PUBLISH=127.0.86.1
+export HEADWATER_PUBLISH=127.0.$(($$ % 250 + 1)).1
 export HEADWATER_KEYS=$work/keys
 
 # How long containers may take to start or stop, all at once on a busy machine.
@@ -33,9 +33,17 @@ uppers=(upper-1 upper-2)
 
 . tests/compose/lib.sh
 trap tidy EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 prepare() {
-    local binaries=${HEADWATER_TEST_BINARIES:-target/release}
+    local tool binaries=${HEADWATER_TEST_BINARIES:-target/release}
+    for tool in docker "${compose_command[0]}" curl tar ldd; do
+        if ! command -v "$tool" >/dev/null; then
+            echo "missing: $tool (on Debian: docker.io docker-compose curl)" >&2
+            exit 1
+        fi
+    done
     if [ -z "${HEADWATER_TEST_BINARIES:-}" ]; then
         say "building"
         cargo build --release --locked --bins
