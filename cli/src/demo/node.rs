@@ -16,6 +16,12 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Failure> {
         .map_err(|error| Failure::because(error.to_string()))
 }
 
+/// Opens the log of this process, which all nodes share.
+pub(super) fn install_log(loaded: &Loaded) -> Result<(), Failure> {
+    node::install_log(&loaded.node.telemetry)
+        .map_err(|error| Failure::because(format!("the log cannot be opened: {error}")))
+}
+
 impl Running {
     /// Stops accepting, and ends with the last request under way.
     pub(super) async fn drain(self) {

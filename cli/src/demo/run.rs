@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 
-use config::{AccessLog, Loaded, Role};
+use config::{AccessLog, Loaded, LogLevel, Role};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -40,6 +40,9 @@ pub(super) async fn run(
         uppers: Vec::new(),
         origin,
     };
+    if let Some(first) = loaded.first() {
+        node::install_log(first)?;
+    }
     for loaded in loaded {
         topology.start(loaded).await?;
     }
@@ -67,9 +70,10 @@ fn load(plan: &Plan, folder: &Path) -> Result<Vec<Loaded>, Failure> {
     for node in plan.uppers().chain(plan.edges()) {
         let path = folder.join(format!("{}.toml", node.name()));
         let mut loaded = config::load(&path, node.role, &env).map_err(Failure::because)?;
-        // Ejected nodes log to their own terminals. Here all would talk at once
-        // into the one where the table of listeners is to be read.
+        // Ejected nodes log to their own terminals. Here all share the one where the
+        // table of listeners is to be read, so only what is wrong is said.
         loaded.node.telemetry.access_log = AccessLog::Off;
+        loaded.node.telemetry.log_level = LogLevel::Warn;
         warnings.extend(loaded.warnings.iter().map(ToString::to_string));
         all.push(loaded);
     }

@@ -37,4 +37,4 @@ mod work;
 
 pub use config::Role;
 pub use run::run;
-pub use start::{Options, Running, StartError, start};
+pub use start::{Options, Running, StartError, install_log, start};

@@ -27,8 +27,7 @@ fn serve(role: Role, config_path: &Path) -> Result<(), String> {
     let environment = |name: &str| std::env::var(name).ok();
     let loaded =
         config::load(config_path, role, &environment).map_err(|problems| problems.to_string())?;
-    let (target, level) = start::log_target(&loaded.node.telemetry);
-    observe::install_log(&target, level)
+    start::install_log(&loaded.node.telemetry)
         .map_err(|error| format!("the log cannot be opened: {error}; check `access_log`"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

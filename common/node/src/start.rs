@@ -333,8 +333,18 @@ fn settings(config: &config::Node) -> Settings {
     }
 }
 
+/// Opens the process's log as a node's configuration says. A process has one; the
+/// first call decides, and later ones change nothing.
+///
+/// # Errors
+/// When the log's file cannot be opened.
+pub fn install_log(telemetry: &config::Telemetry) -> std::io::Result<()> {
+    let (target, level) = log_target(telemetry);
+    observe::install_log(&target, level).map(drop)
+}
+
 /// Where and from what level the process logs.
-pub(crate) fn log_target(telemetry: &config::Telemetry) -> (observe::LogTarget, observe::Level) {
+fn log_target(telemetry: &config::Telemetry) -> (observe::LogTarget, observe::Level) {
     let target = match &telemetry.access_log {
         AccessLog::Off => observe::LogTarget::Stderr,
         AccessLog::Stdout => observe::LogTarget::Stdout,
