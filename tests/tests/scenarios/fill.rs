@@ -92,9 +92,16 @@ async fn a_dribbled_chunked_body_is_passed_on_as_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_visitor_who_leaves_does_not_cancel_what_will_be_stored() {
+    const MIB: usize = 1 << 20;
     let origin = Origin::start().await;
-    let gate = Gate::new();
-    origin.always("/slow", Reply::fresh("first, then").pausing_after(5, &gate));
+    let (left, noticed) = (Gate::new(), Gate::new());
+    let reply = Reply::fresh(vec![b'x'; 2 * MIB]);
+    origin.always(
+        "/slow",
+        reply
+            .pausing_after(5, &left)
+            .pausing_after(MIB as u64, &noticed),
+    );
     let topology = Topology::new(&origin).start().await;
     let edge = topology.edge(1);
 
@@ -102,11 +109,17 @@ async fn a_visitor_who_leaves_does_not_cancel_what_will_be_stored() {
     client.head().await;
     client.at_least(5).await;
     drop(client);
-    gate.open();
+    left.open();
+    // The edge finds out by writing, and has no reader left for the second half.
+    tests::until("the visitor is gone", async || {
+        (edge.metrics().await.sum("connections", &[]) == 0).then_some(())
+    })
+    .await;
+    noticed.open();
     edge.wait_for_metric("fills_total", &[("end", "stored")], 1)
         .await;
     let hit = edge.get("/slow").await;
-    assert_eq!(hit.text(), "first, then");
+    assert_eq!(hit.body.len(), 2 * MIB);
     assert!(hit.hit_at("edge-1"), "{:?}", hit.cache_status());
     assert_eq!(origin.requests("/slow").len(), 1);
     topology.finish().await;
