@@ -134,12 +134,12 @@ impl Metrics {
         self.hot.count(done);
     }
 
-    /// Names peers of the configuration, so that they have labels of their own
-    /// whoever else shows up first.
+    /// Names the upper tiers of the configuration, so that they have labels of their
+    /// own whoever else shows up first, and count as up until they are seen down.
     pub fn declare_peers<'a>(&self, peers: impl IntoIterator<Item = &'a str>) {
         for peer in peers {
             self.claimed_peers.label(peer);
-            self.peers.label(peer);
+            self.upper_tier_up(peer, true);
         }
     }
 

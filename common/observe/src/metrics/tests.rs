@@ -285,6 +285,16 @@ fn invented_peers_take_no_label_from_our_own() {
 }
 
 #[test]
+fn an_upper_tier_is_up_until_it_is_seen_down() {
+    let metrics = Metrics::new();
+    metrics.declare_peers(["upper-1"]);
+    let up = r#"headwater_upper_tier_up{peer="upper-1"}"#;
+    assert_eq!(scrape(&metrics.render(0, 0, 0)).of(up), 1.0);
+    metrics.upper_tier_up("upper-1", false);
+    assert_eq!(scrape(&metrics.render(0, 0, 0)).of(up), 0.0);
+}
+
+#[test]
 fn a_hostile_peer_name_stays_inside_its_quotes() {
     let metrics = Metrics::new();
     metrics.tier_control_rejected(Side::Request, "expired", "a\"} 1\nheadwater_evil 1\\");
