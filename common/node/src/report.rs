@@ -1,7 +1,9 @@
 //! Telling `observe` what happened: counters inline, a record by value where one
 //! is wanted. Nothing here can touch a request; it reads what is over.
 
-use observe::{Done, InFlight, InFlightGuard, Outcome, Phase, Protocol, Record, TraceRecord};
+use observe::{
+    Attempt, Done, InFlight, InFlightGuard, Outcome, Phase, Protocol, Record, TraceRecord,
+};
 
 use crate::answer::Answer;
 use crate::clock::{self, Stopwatch};
@@ -89,6 +91,40 @@ pub(crate) fn record_of(request: &Request, outcome: Outcome, status: u16) -> Rec
             .map(|verified| verified.block().node.clone()),
         phases: Vec::new(),
         upstream_attempts: Vec::new(),
+    }
+}
+
+/// The beginning of the record of a refresh, for which no visitor waits: work of its
+/// own below the request that set it off.
+pub(crate) fn refresh(request: &Request) -> Record {
+    let mut record = record_of(request, Outcome::Miss, 0);
+    if let Some(trace) = &mut record.trace {
+        trace.parent_span_id = Some(trace.span_id);
+        trace.parent_is_remote = false;
+        trace.span_id = ids::span_id();
+    }
+    record.detail = "refresh".to_owned();
+    record
+}
+
+/// A refresh has landed after `duration_us`.
+pub(crate) fn refreshed(node: &Node, mut record: Record, attempts: Vec<Attempt>, duration_us: u64) {
+    let last = attempts.last();
+    let status = last.and_then(|attempt| attempt.status);
+    if let Some(error) = last.and_then(|attempt| attempt.error.clone()) {
+        record.detail = error;
+    }
+    record.outcome = match status {
+        Some(304) => Outcome::Revalidated,
+        Some(_) => Outcome::Miss,
+        None => Outcome::Error,
+    };
+    record.status = status.unwrap_or(502);
+    record.duration_us = duration_us;
+    record.upstream_attempts = attempts;
+    let sampled = record.trace.is_some_and(|trace| trace.sampled);
+    if node.observer.wants(record.outcome, record.status, sampled) {
+        node.observer.record(record);
     }
 }
 

@@ -163,7 +163,7 @@ pub struct Record {
 pub struct TraceRecord {
     /// The trace.
     pub trace_id: [u8; 16],
-    /// This node's server span.
+    /// This node's server span, or that of work it sets itself below one.
     pub span_id: [u8; 8],
     /// The span it is a child of.
     pub parent_span_id: Option<[u8; 8]>,

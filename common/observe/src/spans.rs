@@ -88,11 +88,18 @@ impl Maker<'_> {
             "" => record.status.to_string(),
             detail => detail.to_owned(),
         });
+        // Below a span of this node there is work that nobody asked this node for.
+        let is_own = self.trace.parent_span_id.is_some() && !self.trace.parent_is_remote;
+        let kind = if is_own {
+            SpanKind::Internal
+        } else {
+            SpanKind::Server
+        };
         self.span(Span {
             id: self.trace.span_id,
             parent: self.trace.parent_span_id,
             parent_is_remote: self.trace.parent_is_remote,
-            kind: SpanKind::Server,
+            kind,
             name,
             start_us: 0,
             duration_us: record.duration_us,

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_cache::{Arrival, Policy, RequestFacts, ResponseFacts, Vary};
-use observe::FillEnd;
+use observe::{FillEnd, Record};
 use store::{Object, Ticket};
 
 use super::body::{Appended, Broken};
@@ -26,6 +26,7 @@ use super::reach::{Reached, Route, reach};
 use crate::answer;
 use crate::clock;
 use crate::fields;
+use crate::report;
 use crate::request::Request;
 use crate::seal::{Outbound, Purpose};
 use crate::state::Node;
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) request_fields: HeaderMap,
     /// What is stored and stale, for validation.
     pub(crate) stored: Option<Arc<Object>>,
+    /// The record of a fill that no request will tell of.
+    pub(crate) refresh: Option<Box<Record>>,
 }
 
 impl Plan {
@@ -82,6 +85,7 @@ impl Plan {
             facts: request.facts,
             request_fields: request.fields.clone(),
             stored,
+            refresh: None,
         }
     }
 
@@ -91,12 +95,19 @@ impl Plan {
 }
 
 /// Takes off: from here on nobody can cancel it.
-pub(crate) fn launch(plan: Plan, pilot: Pilot) {
+pub(crate) fn launch(mut plan: Plan, pilot: Pilot) {
     let busy = plan.node.work.begin();
+    let refresh = plan.refresh.take();
+    let flight = Arc::clone(&pilot.flight);
     tokio::spawn(async move {
         let in_flight = plan.node.observer.metrics().fill_begins();
         let end = Box::pin(fly(&plan, pilot)).await;
         plan.node.observer.metrics().fill_ends(end);
+        if let Some(record) = refresh {
+            let attempts = std::mem::take(&mut *flight.attempts.lock());
+            let duration_us = plan.route.watch.elapsed_us();
+            report::refreshed(&plan.node, *record, attempts, duration_us);
+        }
         drop((in_flight, busy));
     });
 }

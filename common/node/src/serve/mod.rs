@@ -19,6 +19,7 @@ use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::flight::{FlightKey, Flights};
 use crate::fill::run::{Plan, launch};
 use crate::purge;
+use crate::report;
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::state::Node;
@@ -221,6 +222,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>) {
         let stored = Some(Arc::clone(object));
         let mut plan = Plan::new(node, request, Purpose::Shared, stored);
         plan.outbound.background = true;
+        plan.refresh = Some(Box::new(report::refresh(request)));
         launch(plan, pilot);
     }
 }

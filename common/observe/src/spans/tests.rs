@@ -51,6 +51,27 @@ fn a_record_becomes_a_server_span_with_children() {
 }
 
 #[test]
+fn work_below_our_own_span_is_no_server_span() {
+    for (parent_span_id, parent_is_remote, kind) in [
+        (None, false, SpanKind::Server),
+        (Some([0x0f; 8]), true, SpanKind::Server),
+        (Some([0x0f; 8]), false, SpanKind::Internal),
+    ] {
+        let mut record = samples::miss();
+        let trace = record.trace.as_mut().unwrap();
+        trace.parent_span_id = parent_span_id;
+        trace.parent_is_remote = parent_is_remote;
+        let spans = made(&record);
+        assert_eq!(
+            spans[0].span_kind, kind,
+            "{parent_span_id:?} {parent_is_remote}"
+        );
+        assert_eq!(spans[0].parent_span_is_remote, parent_is_remote);
+        assert_eq!(spans[1].parent_span_id, spans[0].span_context.span_id());
+    }
+}
+
+#[test]
 fn times_are_the_records_own() {
     let spans = made(&samples::miss());
     let start = UNIX_EPOCH + Duration::from_millis(1_700_000_000_000);
