@@ -94,10 +94,17 @@ pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)])
 
 /// An edge's signing key, as a key file.
 pub(crate) fn key(edge: &str) -> String {
-    let key = control::generate(control::Algorithm::HmacSha256, edge, &format!("{edge}-a"));
-    key.expect("an edge's name can stand in a key file")
-        .private_line
-        + "\n"
+    signing_key(edge, &format!("{edge}-a"))
+}
+
+/// A new signing key of a node, as a line of a key file.
+///
+/// # Panics
+/// When the names cannot stand there.
+#[must_use]
+pub fn signing_key(node: &str, keyid: &str) -> String {
+    let key = control::generate(control::Algorithm::HmacSha256, node, keyid);
+    key.expect("the names can stand in a key file").private_line + "\n"
 }
 
 /// The authority's certificate and one for [`HOST`], for listeners with TLS.

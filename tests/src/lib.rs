@@ -32,6 +32,7 @@ mod wire;
 
 pub use ask::{Ask, HOST, ask, get};
 pub use client::{Client, Response};
+pub use files::signing_key;
 pub use forge::Forge;
 pub use gate::Gate;
 pub use h2_client::H2Client;

@@ -6,10 +6,13 @@
 // All of this is a test, its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod bodies;
 mod chain;
 mod fill;
 mod freshness;
 mod hop;
+mod observe;
+mod reload;
 mod tiers;
 mod ways;
