@@ -631,8 +631,16 @@ impl Pass {
             return Ok(());
         };
         let outcome = Outcome::Pass.as_str().to_owned();
-        tier::sign_fields(&self.node, request, verified, status, fields, outcome, None)
-            .map_err(|error| Error::explain(ErrorType::InternalError, error))
+        tier::sign_fields(
+            &self.node,
+            &request.live,
+            verified,
+            status,
+            fields,
+            outcome,
+            None,
+        )
+        .map_err(|error| Error::explain(ErrorType::InternalError, error))
     }
 
     /// Status and words for an error of pingora's; None where nobody is left to hear.

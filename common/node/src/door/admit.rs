@@ -108,7 +108,11 @@ fn enter(
             "proxy_loop_detected",
             "this request has been here before; an origin pool points back at this node",
         );
-        return Err(error_answer(node, StatusCode::LOOP_DETECTED, &error));
+        let mut answer = error_answer(node, StatusCode::LOOP_DETECTED, &error);
+        if let Some(verified) = &entered.tier {
+            tier::sign_answer(node, live, verified, &mut answer);
+        }
+        return Err(answer);
     }
     Ok(entered)
 }
@@ -135,6 +139,7 @@ fn from_visitor(
     let scheme = if https { Scheme::Https } else { Scheme::Http };
     let checked = &arrival.checked;
     let site = live.serving(&checked.host).ok_or_else(|| {
+        node.observer.metrics().door_refused("unknown_host");
         // RFC 9110 §15.5.20; the details are for whoever set up the DNS.
         let details = format!("no site serves the host {}", checked.host);
         let error = ProxyError::new("destination_not_found", details);
@@ -198,7 +203,9 @@ fn from_tier(
     }
     if block.hop > node.config.limits.hops_max {
         let error = ProxyError::new("proxy_loop_detected", "too many hops between tiers");
-        return Err(error_answer(node, StatusCode::LOOP_DETECTED, &error));
+        let mut answer = error_answer(node, StatusCode::LOOP_DETECTED, &error);
+        tier::sign_answer(node, live, &verified, &mut answer);
+        return Err(answer);
     }
     let key = key_of(site, block.scheme, checked, &arrival.fields);
     // With two revisions of the configuration alive, key rules may differ for a while.
