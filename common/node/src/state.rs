@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) draining: watch::Receiver<bool>,
     /// Connections and fills that a drain waits for.
     pub(crate) work: Work,
+    /// Visitor connections, which have a bound of their own.
+    pub(crate) connections: Work,
     /// Bounds of the door.
     pub(crate) head_limits: HeadLimits,
 }
@@ -76,6 +78,7 @@ impl Node {
             purged: Purged::default(),
             draining,
             work: Work::default(),
+            connections: Work::default(),
             head_limits,
             config,
         })

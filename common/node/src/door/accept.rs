@@ -49,11 +49,11 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((socket, peer)) => {
-                if node.work.count() >= node.config.limits.connections_max {
+                if node.connections.count() >= node.config.limits.connections_max {
                     node.observer.metrics().door_refused("connections_max");
                     continue;
                 }
-                let busy = node.work.begin();
+                let busy = (node.connections.begin(), node.work.begin());
                 let (node, proxy) = (Arc::clone(&node), Arc::clone(&proxy));
                 let (listening, draining) = (Arc::clone(&listening), draining.clone());
                 tokio::spawn(async move {
