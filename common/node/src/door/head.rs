@@ -252,7 +252,7 @@ fn check_path(path_and_query: &str) -> Result<(), Refusal> {
         .split_once('?')
         .map_or(path_and_query, |(path, _)| path);
     check_percent(path.as_bytes())?;
-    if path.split(['/', '\\']).any(is_dot_segment) {
+    if has_dot_segment(path) {
         return Err(bad(
             "dot_segment",
             "the path holds a `.` or `..` segment; resolve it before asking (RFC 3986 §5.2.4)",
@@ -279,12 +279,21 @@ fn check_percent(path: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_dot_segment(segment: &str) -> bool {
-    if segment.len() > 6 {
-        return false;
+/// Whether any program might climb here. An encoded slash separates nothing in the
+/// key, but there are origins that decode it before they resolve the path, and
+/// some that drop what stands behind a `;` in a segment.
+fn has_dot_segment(path: &str) -> bool {
+    let climbs = |path: &str| {
+        path.split(['/', '\\'])
+            .map(|segment| segment.split(';').next().unwrap_or(segment))
+            .any(|segment| segment == "." || segment == "..")
+    };
+    if !path.contains('%') {
+        return climbs(path);
     }
-    let plain = segment.to_ascii_lowercase().replace("%2e", ".");
-    plain == "." || plain == ".."
+    let plain = path.to_ascii_lowercase();
+    let plain = plain.replace("%2e", ".").replace("%3b", ";");
+    climbs(&plain.replace("%2f", "/").replace("%5c", "/"))
 }
 
 /// The one authority of the request (RFC 9112 §3.2: exactly one Host; the
@@ -338,9 +347,9 @@ fn host_of(authority: &str) -> Result<String, Refusal> {
         return Err(MALFORMED);
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    let well_formed =
-        !name.is_empty() && name.len() <= 255 && (name.starts_with('[') || name.bytes().all(plain));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(plain);
+    let well_formed = name.len() <= 255 && (name.starts_with('[') || name.split('.').all(is_label));
     if !well_formed {
         return Err(MALFORMED);
     }
@@ -524,6 +533,9 @@ mod tests {
             "Host: \r\n",
             "Host: a b\r\n",
             "Host: a/b\r\n",
+            "Host: ..\r\n",
+            "Host: .a\r\n",
+            "Host: a..b\r\n",
             "Host: user@a\r\n",
             "Host: a:b\r\n",
             "Host: a:99999\r\n",
@@ -546,6 +558,10 @@ mod tests {
             ("/a/%2e%2E/b", "dot_segment"),
             ("/./a", "dot_segment"),
             ("/a/..", "dot_segment"),
+            ("/..%2Fa", "dot_segment"),
+            ("/a%2f%2E.%5cb", "dot_segment"),
+            ("/a/..;b/c", "dot_segment"),
+            ("/a/..%3Bb/c", "dot_segment"),
             ("/a%zz", "percent"),
             ("/a%2", "percent"),
             ("/a%00", "nul"),
@@ -562,6 +578,8 @@ mod tests {
             ("http://A", "/"),
             ("/a%2Fb", "/a%2Fb"),
             ("/...", "/..."),
+            ("/a;b/..c/.d", "/a;b/..c/.d"),
+            ("/a%2F.b", "/a%2F.b"),
             ("/a?x=/../y", "/a?x=/../y"),
         ] {
             let head = parse_text(&with(target)).unwrap().unwrap();
