@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 
 use super::admit::{Arrival, admit};
 use super::head::{self, Framing, Head, Refusal};
-use super::replay::Replay;
+use super::replay::{Extent, Replay};
 use super::write::{Manner, Sent, Writer};
 use super::{Conn, DOOR, h2};
 use crate::answer::Answer;
@@ -58,7 +58,7 @@ impl Door {
             match read {
                 Read::Closed => return,
                 Read::Http2 => {
-                    let replay = Replay::new(stream, inbuf.freeze(), None);
+                    let replay = Replay::new(stream, inbuf.freeze(), Extent::Open);
                     let bounds = h2::Bounds {
                         head_bytes_max: self.node.head_limits.bytes_max,
                     };
@@ -249,15 +249,16 @@ impl Door {
         inbuf: BytesMut,
         head: &Head,
     ) -> Option<(Stream, BytesMut)> {
-        let length = match head.checked.framing {
+        let extent = match head.checked.framing {
             // Where the protocol may change, everything that follows belongs to it.
-            _ if head.fields.contains_key(http::header::UPGRADE) => None,
-            Framing::None => Some(head.wire_len as u64),
-            Framing::Length(body) => Some(head.wire_len as u64 + body),
-            // pingora reads chunks to their end and closes where it read too far.
-            Framing::Chunked => None,
+            _ if head.fields.contains_key(http::header::UPGRADE) => Extent::Open,
+            Framing::None => Extent::Bytes(head.wire_len as u64),
+            Framing::Length(body) => Extent::Bytes((head.wire_len as u64).saturating_add(body)),
+            Framing::Chunked => Extent::Chunks {
+                head: head.wire_len,
+            },
         };
-        let replay = Replay::new(stream, inbuf.freeze(), length);
+        let replay = Replay::new(stream, inbuf.freeze(), extent);
         let mut session = ServerSession::new_http1(Box::new(replay));
         let timeouts = &self.node.config.timeouts;
         session.set_keepalive(Some(timeouts.keepalive_ms.div_ceil(1000)));

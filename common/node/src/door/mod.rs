@@ -11,6 +11,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod admit;
+pub(crate) mod chunks;
 pub(crate) mod client;
 pub(crate) mod h1;
 pub(crate) mod h2;

@@ -1,9 +1,9 @@
 //! A stream that gives back what was already read of it.
 //!
 //! Our own door reads ahead; when it hands a request to pingora's session, the
-//! bytes it holds are replayed first, unchanged. Where the request's end is known,
-//! not a byte beyond it is delivered: what a pipelining client sent behind it
-//! stays here, and our own door goes on with it afterwards.
+//! bytes it holds are replayed first, unchanged. Where the request's end is known
+//! or can be found, not a byte beyond it is delivered: what a pipelining client
+//! sent behind it stays here, and our own door goes on with it afterwards.
 
 use std::io;
 use std::pin::Pin;
@@ -20,9 +20,22 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::chunks::ChunkedEnd;
+
 /// Bytes taken off the socket behind a request's end while waiting for its
 /// answer; the rest waits in the kernel.
 const BEHIND_BYTES_MAX: usize = 16 * 1024;
+
+/// How far a request reaches on its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// So many bytes, its head included.
+    Bytes(u64),
+    /// A head of so many bytes, and chunks behind it.
+    Chunks { head: usize },
+    /// To the end of the stream, or nobody knows.
+    Open,
+}
 
 /// The stream, with what was read ahead.
 #[derive(Debug)]
@@ -32,14 +45,27 @@ pub(crate) struct Replay {
     ahead: Bytes,
     /// Bytes still to deliver; None where the end is not known in advance.
     left: Option<u64>,
+    /// Finds the end of a chunked request; None where there is nothing to find.
+    chunks: Option<ChunkedEnd>,
     /// Arrived behind the request's end.
     behind: BytesMut,
 }
 
 impl Replay {
-    /// Replays `ahead`, of which the request is the first `length` bytes and
-    /// what then follows on the stream.
-    pub(crate) fn new(inner: Stream, mut ahead: Bytes, length: Option<u64>) -> Self {
+    /// Replays `ahead` and what then follows on the stream, as far as the request
+    /// reaches.
+    pub(crate) fn new(inner: Stream, mut ahead: Bytes, extent: Extent) -> Self {
+        let mut chunks = None;
+        let length = match extent {
+            Extent::Bytes(length) => Some(length),
+            Extent::Open => None,
+            Extent::Chunks { head } => {
+                let mut end = ChunkedEnd::default();
+                let found = end.scan(ahead.get(head..).unwrap_or_default());
+                chunks = found.is_none().then_some(end);
+                found.map(|body| head as u64 + body as u64)
+            }
+        };
         let behind = match length.map(usize::try_from) {
             Some(Ok(length)) if length < ahead.len() => {
                 BytesMut::from(&ahead.split_off(length)[..])
@@ -50,6 +76,7 @@ impl Replay {
             inner,
             ahead,
             left: length,
+            chunks,
             behind,
         }
     }
@@ -57,6 +84,21 @@ impl Replay {
     /// The stream, and what belongs to the next request.
     pub(crate) fn into_parts(self) -> (Stream, BytesMut) {
         (self.inner, self.behind)
+    }
+
+    /// Takes back what of `buf`, from `before` on, stands behind the last chunk.
+    fn end_at_last_chunk(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let Some(chunks) = &mut self.chunks else {
+            return;
+        };
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if let Some(body) = chunks.scan(fresh) {
+            self.behind
+                .extend_from_slice(fresh.get(body..).unwrap_or_default());
+            buf.set_filled(before + body);
+            self.chunks = None;
+            self.left = Some(0);
+        }
     }
 
     fn delivered(&mut self, bytes: usize) {
@@ -107,6 +149,7 @@ impl AsyncRead for Replay {
             let polled = Pin::new(&mut self.inner).poll_read(context, buf);
             let bytes = buf.filled().len() - before;
             self.delivered(bytes);
+            self.end_at_last_chunk(buf, before);
             return polled;
         }
         let mut last = vec![0; left];
@@ -220,7 +263,7 @@ mod tests {
     async fn a_request_ends_where_it_ends() {
         let (ours, mut client) = tokio::io::duplex(64);
         client.write_all(b"cdNEXT").await.unwrap();
-        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), Some(4));
+        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), Extent::Bytes(4));
         let mut read = [0; 4];
         replay.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"abcd");
@@ -240,10 +283,30 @@ mod tests {
     async fn what_was_read_too_far_stays_behind() {
         let (ours, _client) = tokio::io::duplex(64);
         let ahead = Bytes::from_static(b"abNEXT");
-        let mut replay = Replay::new(Box::new(ours), ahead, Some(2));
+        let mut replay = Replay::new(Box::new(ours), ahead, Extent::Bytes(2));
         let mut read = [0; 8];
         assert_eq!(replay.read(&mut read).await.unwrap(), 2);
         assert_eq!(&replay.into_parts().1[..], b"NEXT");
+    }
+
+    #[tokio::test]
+    async fn chunks_end_where_the_last_one_does() {
+        for (ahead, later) in [
+            ("HEAD", "1\r\na\r\n0\r\n\r\nNEXT"),
+            ("HEAD1\r\na", "\r\n0\r\n\r\nNEXT"),
+            ("HEAD1\r\na\r\n0\r\n\r\nNEXT", ""),
+        ] {
+            let (ours, mut client) = tokio::io::duplex(64);
+            client.write_all(later.as_bytes()).await.unwrap();
+            let ahead = Bytes::from_static(ahead.as_bytes());
+            let mut replay = Replay::new(Box::new(ours), ahead, Extent::Chunks { head: 4 });
+            let mut read = [0; 15];
+            replay.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"HEAD1\r\na\r\n0\r\n\r\n");
+            drop(client);
+            assert_eq!(replay.read(&mut read).await.unwrap(), 0);
+            assert_eq!(&replay.into_parts().1[..], b"NEXT");
+        }
     }
 
     #[tokio::test]
@@ -251,7 +314,7 @@ mod tests {
         let (ours, mut client) = tokio::io::duplex(64);
         client.write_all(b"cd").await.unwrap();
         drop(client);
-        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), None);
+        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), Extent::Open);
         let mut all = Vec::new();
         replay.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, b"abcd");
@@ -262,7 +325,7 @@ mod tests {
         let (ours, mut client) = tokio::io::duplex(64);
         client.write_all(b"cd").await.unwrap();
         drop(client);
-        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), None);
+        let mut replay = Replay::new(Box::new(ours), Bytes::from_static(b"ab"), Extent::Open);
         let mut peeked = [0; 3];
         assert!(replay.try_peek(&mut peeked).await.unwrap());
         assert_eq!(&peeked, b"abc");
