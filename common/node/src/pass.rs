@@ -55,6 +55,8 @@ pub(crate) type Proxy = HttpProxy<Pass>;
 const UNVERIFIED: ErrorType = ErrorType::new("TierResultUnverified");
 const UNSOUND: ErrorType = ErrorType::new("UnknownTransferCoding");
 const TOO_LARGE: ErrorType = ErrorType::new("RequestBodyTooLarge");
+/// pingora's name for chunks it cannot read; it exports none.
+const INVALID_CHUNK: ErrorType = ErrorType::new("InvalidChunk");
 
 /// The node, as pingora's proxy sees it.
 #[derive(Debug)]
@@ -191,7 +193,7 @@ impl ProxyHttp for Pass {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         upstream_request: &mut RequestHeader,
         passing: &mut Passing,
     ) -> Result<()> {
@@ -213,6 +215,10 @@ impl ProxyHttp for Pass {
         })?;
         // Framing belongs to the connection, not to what was sealed.
         match way.framing {
+            // RFC 9110 §8.6: where a body is expected, that there is none is said.
+            Framing::None if expects_body(&header.method) && session.is_body_empty() => {
+                header.insert_header(CONTENT_LENGTH, 0)?;
+            }
             Framing::None => {}
             Framing::Length(length) => {
                 header.insert_header(CONTENT_LENGTH, length)?;
@@ -459,6 +465,11 @@ impl ProxyHttp for Pass {
     }
 }
 
+/// Methods whose requests have a body as a rule.
+fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
+}
+
 fn lost() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "a phase out of order")
 }
@@ -646,15 +657,8 @@ impl Pass {
     /// Status and words for an error of pingora's; None where nobody is left to hear.
     fn explain(&self, error: &Error, passing: &Passing) -> Option<(StatusCode, ProxyError)> {
         let way = passing.way.as_ref();
-        if error.etype() == &TOO_LARGE {
-            let error = ProxyError::new(
-                "http_request_error",
-                "the request body is larger than this node allows",
-            );
-            return Some((StatusCode::PAYLOAD_TOO_LARGE, error));
-        }
         if *error.esource() == ErrorSource::Downstream {
-            return None;
+            return explain_body(error.etype());
         }
         let failed = way.and_then(|way| way.failed);
         let target = way
@@ -675,6 +679,27 @@ impl Pass {
             ),
         })
     }
+}
+
+/// What to say of a request body that is not as it should be; None where the
+/// visitor has left.
+fn explain_body(error: &ErrorType) -> Option<(StatusCode, ProxyError)> {
+    let (status, details) = match error {
+        error if error == &TOO_LARGE => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request body is larger than this node allows",
+        ),
+        error if error == &INVALID_CHUNK => (
+            StatusCode::BAD_REQUEST,
+            "the chunks of the request body are malformed",
+        ),
+        ErrorType::ReadTimedout => (
+            StatusCode::REQUEST_TIMEOUT,
+            "the request body did not arrive in time",
+        ),
+        _ => return None,
+    };
+    Some((status, ProxyError::new("http_request_error", details)))
 }
 
 /// Replaces the fields of a response, and nothing else of it.
