@@ -119,6 +119,26 @@ async fn a_head_is_answered_from_a_stored_get_and_starts_none_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_get_does_not_wait_for_a_head_that_brings_no_body() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/a", move |asked| match asked.method.as_str() {
+        "HEAD" => Reply::fresh("content").held_at(&held),
+        _ => Reply::fresh("content"),
+    });
+    let topology = Topology::new(&origin).start().await;
+    let mut head = topology.edge(1).client().await;
+    head.send(ask("HEAD", "/a").bytes()).await;
+    gate.arrivals(1).await;
+    let answer = topology.edge(1).get("/a").await;
+    assert_eq!((answer.text().as_str(), answer.complete), ("content", true));
+    gate.open();
+    assert_eq!(head.response_to("HEAD").await.says("Content-Length"), "7");
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ranges_are_cut_from_the_whole_object() {
     let origin = Origin::start().await;
     let reply = Reply::fresh("0123456789").with("ETag", "\"v1\"");

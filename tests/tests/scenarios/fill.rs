@@ -248,6 +248,9 @@ async fn a_shared_fill_carries_nothing_of_one_visitor() {
     ] {
         assert_eq!(seen.field(name), None, "{name}");
     }
+    let others = get("/b").with("Cookie", "session=secret");
+    topology.edge(1).ask(&others).await;
+    assert_eq!(origin.requests("/b")[0].field("Cookie"), None);
     topology.finish().await;
 }
 
