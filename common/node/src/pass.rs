@@ -503,7 +503,8 @@ impl Pass {
                 message: "the request head is larger than this node allows",
             });
         }
-        let fields = header.headers.clone();
+        let mut fields = header.headers.clone();
+        head::drop_void_offers(&mut fields, version);
         let checked: Checked = head::check(&header.method, &target, &fields, version, limits)?;
         Ok(Arrival {
             method: header.method.clone(),

@@ -113,13 +113,10 @@ pub(crate) fn parse(buf: &[u8], limits: HeadLimits) -> Result<Option<Head>, Refu
             .map_err(|_| bad("field_value", "a field value holds a control character"))?;
         fields.append(name, value);
     }
-    let checked = check(
-        &method,
-        request.path.unwrap_or_default(),
-        &fields,
-        Version::Http1 { minor },
-        limits,
-    )?;
+    let version = Version::Http1 { minor };
+    drop_void_offers(&mut fields, version);
+    let target = request.path.unwrap_or_default();
+    let checked = check(&method, target, &fields, version, limits)?;
     let keep_alive = keeps_alive(&fields, minor);
     Ok(Some(Head {
         method,
@@ -164,6 +161,34 @@ fn has_bare_line_feed(wire: &[u8]) -> bool {
 pub(crate) enum Version {
     Http1 { minor: u8 },
     Http2,
+}
+
+/// Removes an `Upgrade` that is not ours to pass on (RFC 9110 §7.8 lets a server
+/// ignore any). In HTTP/1.0, HTTP/2 or without its connection option it means
+/// nothing; towards another version of HTTP, or TLS, it would be a tunnel past
+/// every check of ours. An `Expect` in HTTP/1.0 means nothing either (§10.1.1).
+pub(crate) fn drop_void_offers(fields: &mut HeaderMap, version: Version) {
+    if version == (Version::Http1 { minor: 0 }) {
+        fields.remove(EXPECT);
+    }
+    if !fields.contains_key(UPGRADE) {
+        return;
+    }
+    let members = |name| {
+        let values = fields.get_all(name).iter();
+        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+    };
+    let named = |protocol: &[u8], names: &[&[u8]]| {
+        let name = protocol.split(|byte| *byte == b'/').next();
+        let name = name.unwrap_or(protocol).trim_ascii();
+        names.iter().any(|one| name.eq_ignore_ascii_case(one))
+    };
+    let offered = version == (Version::Http1 { minor: 1 })
+        && members(CONNECTION).any(|option| named(option, &[b"upgrade"]))
+        && !members(UPGRADE).any(|protocol| named(protocol, &[b"h2c", b"h2", b"http", b"tls"]));
+    if !offered {
+        fields.remove(UPGRADE);
+    }
 }
 
 /// Checks framing, authority and target: the same function for both doors.
@@ -522,6 +547,26 @@ mod tests {
             "field_name"
         );
         assert_eq!(refused("GET / HTTP/1.1\r\nHost : a\r\n\r\n"), "field_name");
+    }
+
+    #[test]
+    fn only_an_upgrade_out_of_http_is_unusual() {
+        for (minor, options, offers, unusual) in [
+            (1, "Upgrade", "websocket", true),
+            (1, "x, UPGRADE", "a/1, b", true),
+            (1, "x", "websocket", false),
+            (0, "Upgrade", "websocket", false),
+            (1, "Upgrade", "h2c", false),
+            (1, "Upgrade", "websocket, H2C", false),
+            (1, "Upgrade", "a\r\nUpgrade: TLS/1.2", false),
+            (1, "Upgrade", "HTTP/2.0", false),
+        ] {
+            let fields = format!("Connection: {options}\r\nUpgrade: {offers}\r\n");
+            let head = format!("GET / HTTP/1.{minor}\r\nHost: a\r\n{fields}\r\n");
+            let head = parse_text(&head).unwrap().unwrap();
+            assert_eq!(head.checked.unusual, unusual, "{fields}");
+            assert_eq!(head.fields.contains_key(UPGRADE), unusual, "{fields}");
+        }
     }
 
     #[test]
