@@ -202,6 +202,15 @@ impl Client {
         within(PATIENCE_S, self.wire.rest()).await
     }
 
+    /// Reads the response to a GET, unless the node closes before it begins.
+    pub async fn closed_or_response(&mut self) -> Option<Response> {
+        let closed = within(PATIENCE_S, self.wire.is_at_end()).await;
+        match closed {
+            true => None,
+            false => Some(self.response().await),
+        }
+    }
+
     /// The next bytes, whatever they are; empty when the node has closed.
     pub async fn raw(&mut self) -> Bytes {
         within(PATIENCE_S, self.wire.raw())

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::Request;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::ask::{Ask, AskBody};
 use crate::client::Response;
@@ -58,58 +58,81 @@ impl H2Client {
     /// # Panics
     /// When the stream ends before a response head.
     pub async fn ask(&mut self, ask: &Ask) -> Response {
-        within(PATIENCE_S, self.exchange(ask))
+        let exchange = exchange(self.requests.clone(), self.scheme, ask);
+        within(PATIENCE_S, exchange)
             .await
             .expect("a response comes")
     }
 
-    async fn exchange(&mut self, ask: &Ask) -> Result<Response, h2::Error> {
-        let authority = field(&ask.fields, "host").unwrap_or_default();
-        let mut request = Request::builder()
-            .method(ask.method.as_str())
-            .uri(format!("{}://{authority}{}", self.scheme, ask.target));
-        for (name, value) in &ask.fields {
-            // RFC 9113 §8.3.1: the authority stands in `:authority`.
-            if !name.eq_ignore_ascii_case("host") {
-                request = request.header(name, value);
-            }
-        }
-        let request = request.body(()).expect("the request is well formed");
-        let parts = match &ask.body {
-            AskBody::None => Vec::new(),
-            AskBody::Whole(body) => vec![body.clone()],
-            AskBody::Chunks(chunks) => chunks.clone(),
-        };
-        let mut sender = self.requests.clone().ready().await?;
-        let (response, mut stream) = sender.send_request(request, parts.is_empty())?;
-        let last = parts.len().saturating_sub(1);
-        for (at, part) in parts.into_iter().enumerate() {
-            stream.send_data(part, at == last)?;
-        }
-        let (head, mut incoming) = response.await?.into_parts();
-        let fields = head.headers.iter().map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            (name.as_str().to_owned(), value.into_owned())
-        });
-        let mut read = Response {
-            status: head.status.as_u16(),
-            fields: fields.collect(),
-            ..Response::default()
-        };
-        let mut body = BytesMut::new();
-        read.complete = loop {
-            match incoming.data().await {
-                Some(Ok(part)) => {
-                    let _ = incoming.flow_control().release_capacity(part.len());
-                    body.extend_from_slice(&part);
-                }
-                Some(Err(_)) => break false,
-                None => break true,
-            }
-        };
-        read.body = body.freeze();
-        Ok(read)
+    /// As [`H2Client::ask`]; None where the stream is reset before its head.
+    pub async fn try_ask(&mut self, ask: &Ask) -> Option<Response> {
+        let exchange = exchange(self.requests.clone(), self.scheme, ask);
+        within(PATIENCE_S, exchange).await.ok()
     }
+
+    /// Sends a request on a stream of its own, beside whatever else is under way.
+    #[must_use]
+    pub fn begin(&self, ask: &Ask) -> JoinHandle<Response> {
+        let (requests, scheme, ask) = (self.requests.clone(), self.scheme, ask.clone());
+        tokio::spawn(async move {
+            let exchange = exchange(requests, scheme, &ask);
+            within(PATIENCE_S, exchange)
+                .await
+                .expect("a response comes")
+        })
+    }
+}
+
+async fn exchange(
+    requests: SendRequest<Bytes>,
+    scheme: &str,
+    ask: &Ask,
+) -> Result<Response, h2::Error> {
+    let authority = field(&ask.fields, "host").unwrap_or_default();
+    let mut request = Request::builder()
+        .method(ask.method.as_str())
+        .uri(format!("{scheme}://{authority}{}", ask.target));
+    for (name, value) in &ask.fields {
+        // RFC 9113 §8.3.1: the authority stands in `:authority`.
+        if !name.eq_ignore_ascii_case("host") {
+            request = request.header(name, value);
+        }
+    }
+    let request = request.body(()).expect("the request is well formed");
+    let parts = match &ask.body {
+        AskBody::None => Vec::new(),
+        AskBody::Whole(body) => vec![body.clone()],
+        AskBody::Chunks(chunks) => chunks.clone(),
+    };
+    let mut sender = requests.ready().await?;
+    let (response, mut stream) = sender.send_request(request, parts.is_empty())?;
+    let last = parts.len().saturating_sub(1);
+    for (at, part) in parts.into_iter().enumerate() {
+        stream.send_data(part, at == last)?;
+    }
+    let (head, mut incoming) = response.await?.into_parts();
+    let fields = head.headers.iter().map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        (name.as_str().to_owned(), value.into_owned())
+    });
+    let mut read = Response {
+        status: head.status.as_u16(),
+        fields: fields.collect(),
+        ..Response::default()
+    };
+    let mut body = BytesMut::new();
+    read.complete = loop {
+        match incoming.data().await {
+            Some(Ok(part)) => {
+                let _ = incoming.flow_control().release_capacity(part.len());
+                body.extend_from_slice(&part);
+            }
+            Some(Err(_)) => break false,
+            None => break true,
+        }
+    };
+    read.body = body.freeze();
+    Ok(read)
 }
 
 impl Drop for H2Client {

@@ -99,6 +99,21 @@ impl Authority {
         name: &str,
         offered: &[&str],
     ) -> (Box<dyn Stream>, Option<String>) {
+        let stream = within(10, TcpStream::connect(address)).await;
+        let stream = stream.expect("the node listens");
+        self.handshake(stream, name, offered).await
+    }
+
+    /// As [`Authority::connect`], over a connection that is there already.
+    ///
+    /// # Panics
+    /// When the handshake fails.
+    pub async fn handshake(
+        &self,
+        stream: TcpStream,
+        name: &str,
+        offered: &[&str],
+    ) -> (Box<dyn Stream>, Option<String>) {
         let mut roots = RootCertStore::empty();
         let own = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
         roots.add(own).expect("our own certificate");
@@ -110,9 +125,7 @@ impl Authority {
             .with_no_client_auth();
         config.alpn_protocols = offered.iter().map(|one| one.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(name.to_owned()).expect("the name is a good name");
-        let stream = within(10, TcpStream::connect(address)).await;
-        let handshake =
-            TlsConnector::from(Arc::new(config)).connect(name, stream.expect("the node listens"));
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let stream = within(10, handshake).await.expect("the handshake succeeds");
         let agreed = stream.get_ref().1.alpn_protocol();
         let agreed = agreed.map(|one| String::from_utf8_lossy(one).into_owned());

@@ -200,6 +200,12 @@ impl Wire {
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 
+    /// Waits for a byte, and whether the stream ends without one. A connection
+    /// that is reset has ended too.
+    pub(crate) async fn is_at_end(&mut self) -> bool {
+        self.buffer.is_empty() && !self.more().await.unwrap_or(false)
+    }
+
     /// The next head. None where the connection ends before one begins.
     pub(crate) async fn head(&mut self) -> io::Result<Option<Head>> {
         loop {
