@@ -212,7 +212,7 @@ impl Target {
         let addresses = node
             .upstreams
             .resolver
-            .resolve(&self.address(node), now_ms)
+            .resolve(&self.address(node), node.config.timeouts.connect_ms, now_ms)
             .await
             .map_err(PeerError::Dns)?;
         Ok(addresses
