@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use observe::Outcome;
 use store::Object;
 
@@ -83,6 +83,14 @@ impl Answer {
         match &self.head {
             Head::Stored { object, .. } => object.status,
             Head::Built { status, .. } => *status,
+        }
+    }
+
+    /// The answer as HEAD gets it (RFC 9110 §9.3.2): the fields tell of a body that
+    /// does not come.
+    pub(crate) fn leave_out_body(&mut self, method: &Method) {
+        if *method == Method::HEAD {
+            self.body = Body::Absent;
         }
     }
 

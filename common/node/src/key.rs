@@ -63,11 +63,31 @@ pub(crate) fn write_key(
         key.push(0);
     }
     for name in &rules.cookies {
+        // An empty cookie is not the same as none.
         if let Some(value) = cookie(fields, name) {
+            key.push(b'=');
             key.extend_from_slice(value.as_bytes());
         }
         key.push(0);
     }
+}
+
+/// Path and query as a key holds them: what is sent for everybody must be what
+/// everybody's key says.
+pub(crate) fn path_and_query(key: &[u8]) -> Option<&str> {
+    let part = key.split(|byte| *byte == 0).nth(3)?;
+    std::str::from_utf8(part).ok()
+}
+
+/// Whether the request has cookies beside those that count in the key.
+pub(crate) fn has_other_cookies(fields: &HeaderMap, rules: &KeyRules) -> bool {
+    fields
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| pair.split(|byte| *byte == b'=').next())
+        .map(<[u8]>::trim_ascii)
+        .any(|name| !name.is_empty() && !rules.cookies.iter().any(|kept| kept.as_bytes() == name))
 }
 
 /// Only the cookies a site keeps in its key, as a `Cookie` value.
@@ -252,7 +272,7 @@ mod tests {
             ..KeyRules::default()
         };
         let fields = [("x-device", "phone"), ("cookie", "sid=1; lang=de")];
-        assert_eq!(key_of("/", &fields, &rules), "s|https|h|/|phone,|de|");
+        assert_eq!(key_of("/", &fields, &rules), "s|https|h|/|phone,|=de|");
         assert_eq!(key_of("/", &[], &rules), "s|https|h|/|||");
         let mut map = HeaderMap::new();
         map.append(COOKIE, "sid=1; lang=de".parse().unwrap());

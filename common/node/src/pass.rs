@@ -717,6 +717,7 @@ fn replace_fields(response: &mut ResponseHeader, fields: &HeaderMap) -> Result<(
 /// Writes an answer through pingora's session. Returns the body bytes sent; an
 /// error where the client will see that the answer is not whole.
 async fn write_answer(session: &mut ServerSession, node: &str, answer: &mut Answer) -> Result<u64> {
+    answer.leave_out_body(&session.req_header().method);
     let (status, fields) = answer.build(node);
     let mut header = ResponseHeader::build(status, Some(fields.len()))?;
     for (name, value) in fields.iter() {

@@ -16,13 +16,13 @@ use crate::key::{self, Resource};
 use crate::request::Request;
 use crate::state::Node;
 
-/// Purges remembered. The oldest is forgotten first; by then the tiers behind us
-/// have long been purged themselves.
-const PURGES_MAX: usize = 65_536;
+/// Keys remembered in one memory. The oldest is forgotten first; a purge that is
+/// forgotten has long been made in the tiers behind us too.
+const KEYS_MAX: usize = 65_536;
 
-/// When keys were last purged here.
+/// A bounded memory of when something last happened to a key.
 #[derive(Debug, Default)]
-pub(crate) struct Purged {
+pub(crate) struct Recent {
     last: Mutex<Last>,
 }
 
@@ -32,21 +32,21 @@ struct Last {
     order: VecDeque<KeyDigest>,
 }
 
-impl Purged {
-    /// Remembers that `key` was purged at `now_ms`.
+impl Recent {
+    /// Remembers that it happened to `key` at `now_ms`.
     pub(crate) fn remember(&self, key: KeyDigest, now_ms: u64) {
         let mut last = self.last.lock();
         if last.at_ms.insert(key, now_ms).is_none() {
             last.order.push_back(key);
         }
-        while last.order.len() > PURGES_MAX {
+        while last.order.len() > KEYS_MAX {
             if let Some(oldest) = last.order.pop_front() {
                 last.at_ms.remove(&oldest);
             }
         }
     }
 
-    /// When `key` was last purged, 0 where it never was.
+    /// When it last happened to `key`, 0 where it never did.
     pub(crate) fn epoch(&self, key: KeyDigest) -> u64 {
         let last = self.last.lock();
         if last.at_ms.is_empty() {
@@ -56,10 +56,27 @@ impl Purged {
     }
 }
 
-/// When the key of a request was last purged, here or at the node that asks; 0 where
-/// it never was.
-pub(crate) fn epoch(node: &Node, request: &Request) -> u64 {
-    node.purged.epoch(request.digest()).max(request.epoch())
+/// Heeds the epoch an edge sends along: the time, by its own clock, of its last
+/// purge of the key. Only a change of it means anything here; what follows is by
+/// our clock, so clocks need not agree.
+pub(crate) fn heed(node: &Node, request: &Request) {
+    let epoch = request.epoch();
+    if epoch == 0 {
+        return;
+    }
+    let Some(verified) = &request.tier else {
+        return;
+    };
+    let block = verified.block();
+    let mut named = block.node.clone().into_bytes();
+    named.push(0);
+    named.extend_from_slice(&block.key.0);
+    let edge_and_key = KeyDigest::of(&named);
+    if epoch > node.heeded.epoch(edge_and_key) {
+        node.heeded.remember(edge_and_key, epoch);
+        node.purged.remember(request.digest(), request.received_ms);
+        node.store.purge(&request.key);
+    }
 }
 
 /// What came of a purge.
@@ -147,15 +164,15 @@ mod tests {
 
     #[test]
     fn epochs_are_remembered_within_a_bound() {
-        let purged = Purged::default();
+        let purged = Recent::default();
         assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
         purged.remember(KeyDigest::of(b"a"), 5);
         purged.remember(KeyDigest::of(b"a"), 9);
         assert_eq!(purged.epoch(KeyDigest::of(b"a")), 9);
-        for other in 0..PURGES_MAX {
+        for other in 0..KEYS_MAX {
             purged.remember(KeyDigest::of(&other.to_be_bytes()), 10);
         }
         assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
-        assert_eq!(purged.last.lock().at_ms.len(), PURGES_MAX);
+        assert_eq!(purged.last.lock().at_ms.len(), KEYS_MAX);
     }
 }

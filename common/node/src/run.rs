@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use config::Role;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::start::{self, Options, Running};
 
@@ -37,30 +37,46 @@ fn serve(role: Role, config_path: &Path) -> Result<(), String> {
         config_path: Some(config_path.to_owned()),
     };
     runtime.block_on(async {
+        // First of all: whoever sees the node serve may send it a signal, which
+        // must neither be lost nor end it at once.
+        let signals =
+            Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
         let running = start::start(loaded, options)
             .await
             .map_err(|error| error.to_string())?;
-        until_told(&running)
-            .await
-            .map_err(|error| format!("signals cannot be received: {error}"))?;
+        signals.until_told(&running).await;
         running.drain().await;
         Ok(())
     })
 }
 
-/// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
-async fn until_told(running: &Running) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                // The outcome is an event in the log either way.
-                let _ = running.reload();
+/// The signals of an operator.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
+    async fn until_told(mut self, running: &Running) {
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {
+                    // The outcome is an event in the log either way.
+                    let _ = running.reload();
+                }
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
         }
     }
 }

@@ -10,10 +10,11 @@
 
 use control::{ControlBlock, KeyDigest, Outgoing, Scheme, SealedRequest, TraceIds};
 use http::header::{
-    AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
 };
 use http::{HeaderMap, Method};
+use http_cache::Vary;
 
 use crate::fields::{self, TRACEPARENT};
 use crate::ids;
@@ -25,17 +26,38 @@ use crate::upstream::Target;
 use crate::upstream::send::SendError;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields beside `X-Forwarded-*` in which proxies tell who the visitor is. An edge
+/// writes its own and believes nobody else's.
+const CLAIMS: [&str; 7] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "client-ip",
+    "true-client-ip",
+    "x-cluster-client-ip",
+    "x-host",
+];
+
+/// Fields by which some origins let a request be taken for another one. They are
+/// no part of the key, so what everybody gets must not hang on them.
+const OVERRIDES: [&str; 5] = [
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
 
 /// For whom a request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// For everybody who waits for the key.
     Shared,
-    /// For one visitor alone.
+    /// For one visitor alone. What comes back is kept for nobody else, unless the
+    /// visitor's credentials were all that was its own: then the response itself
+    /// says whether it may be (RFC 9111 §3.5).
     Alone,
 }
 
@@ -58,23 +80,41 @@ pub(crate) struct Outbound {
     sampled: bool,
     pub(crate) background: bool,
     only_if_cached: bool,
+    /// Authority to send to an origin for everybody: the host of the key.
+    host: String,
+    purpose: Purpose,
+    /// Cookies of the visitor's were left out.
+    pub(crate) dropped_cookies: bool,
+    /// What comes back may be stored, if it says so itself.
+    pub(crate) may_be_kept: bool,
 }
 
 impl Outbound {
     /// What `request` becomes on its way out.
     pub(crate) fn new(node: &Node, request: &Request, purpose: Purpose) -> Self {
         let key = request.digest();
+        let rules = &request.site.config.key;
+        let other_cookies = key::has_other_cookies(&request.fields, rules);
+        let credentials_alone = request.facts.has_authorization() && !other_cookies;
+        let canonical = match purpose {
+            Purpose::Shared => key::path_and_query(&request.key),
+            Purpose::Alone => None,
+        };
         Self {
             method: request.method.clone(),
             authority: request.authority.clone(),
-            path_and_query: request.path_and_query.clone(),
-            fields: outbound_fields(node, request, purpose),
+            path_and_query: canonical.unwrap_or(&request.path_and_query).to_owned(),
+            fields: outbound_fields(node, request, purpose, !credentials_alone),
+            host: request.host.clone(),
+            purpose,
+            dropped_cookies: purpose == Purpose::Shared && other_cookies,
+            may_be_kept: purpose == Purpose::Shared || credentials_alone,
             site: request.site.config.name.clone(),
             pool: request.site.config.pool.name.clone(),
             rev: request.site.rev.clone(),
             key,
             hop: request.hop().saturating_add(1),
-            epoch: node.purged.epoch(key).max(request.epoch()),
+            epoch: node.purged.epoch(key),
             scheme: request.scheme,
             trace_id: request.trace.trace_id,
             sampled: request.trace.sampled,
@@ -91,6 +131,31 @@ impl Outbound {
         for (name, value) in validators {
             self.fields.insert(name, value);
         }
+    }
+
+    /// Asks past the stores between us and the origin (RFC 9111 §5.2.1.4).
+    pub(crate) fn reload(&mut self) {
+        let no_cache = HeaderValue::from_static("no-cache");
+        self.fields.insert(CACHE_CONTROL, no_cache);
+    }
+
+    /// Whether `Vary` names a field of the request that was not sent as received:
+    /// then nobody knows for whom the answer was chosen.
+    pub(crate) fn hides(&self, vary: &Vary, received: &HeaderMap) -> bool {
+        let Vary::Fields(names) = vary else {
+            return false;
+        };
+        // These two are part of the key, whatever is sent in them.
+        let keyed = [HOST, X_FORWARDED_PROTO];
+        names
+            .iter()
+            .filter(|name| !keyed.contains(name))
+            .any(|name| {
+                self.fields
+                    .get_all(name)
+                    .iter()
+                    .ne(received.get_all(name).iter())
+            })
     }
 
     /// Asks for the rest of a body, and for nothing if it has changed (RFC 9110 §13.1.5).
@@ -129,6 +194,9 @@ pub(crate) fn seal(
         Target::Origin { pool, .. } => {
             if let Some(host) = &pool.host_header {
                 outgoing.authority.clone_from(host);
+            } else if outbound.purpose == Purpose::Shared {
+                // The key knows no port and no case, so neither may the answer.
+                outgoing.authority.clone_from(&outbound.host);
             }
             Ok(control::seal_for_origin(outgoing))
         }
@@ -171,44 +239,73 @@ const CONDITIONALS: [HeaderName; 6] = [
     IF_UNMODIFIED_SINCE,
 ];
 
-fn outbound_fields(node: &Node, request: &Request, purpose: Purpose) -> HeaderMap {
+fn outbound_fields(
+    node: &Node,
+    request: &Request,
+    purpose: Purpose,
+    tell_address: bool,
+) -> HeaderMap {
     let mut fields = request.fields.clone();
     fields.remove(HOST);
     http_cache::remove_hop_by_hop(&mut fields);
     if request.tier.is_none() {
-        // What a visitor claims about itself is no part of the key, so it must not
-        // be able to change what is cached for others.
-        for name in [
-            FORWARDED,
-            X_FORWARDED_FOR,
-            X_FORWARDED_HOST,
-            X_FORWARDED_PROTO,
-            X_FORWARDED_PORT,
-            X_REAL_IP,
-        ] {
-            fields.remove(name);
-        }
+        remove_claims(&mut fields);
         let scheme = HeaderValue::from_static(request.scheme.as_str());
         fields.insert(X_FORWARDED_PROTO, scheme);
         if purpose == Purpose::Alone
+            && tell_address
             && let Ok(visitor) = HeaderValue::try_from(request.visitor.to_string())
         {
             fields.insert(X_FORWARDED_FOR, visitor);
         }
     }
     if purpose == Purpose::Shared {
-        for name in CONDITIONALS {
-            fields.remove(name);
-        }
-        fields.remove(AUTHORIZATION);
-        fields.remove(X_FORWARDED_FOR);
-        let kept = key::kept_cookies(&request.fields, &request.site.config.key);
-        fields.remove(COOKIE);
-        if let Some(Ok(cookies)) = kept.map(HeaderValue::try_from) {
-            fields.insert(COOKIE, cookies);
-        }
+        make_everybodys(&mut fields, request);
     }
     fields::append_via(&mut fields, node.name());
     fields::append_cdn_loop(&mut fields, node.name());
     fields
+}
+
+/// What a visitor claims about itself.
+fn remove_claims(fields: &mut HeaderMap) {
+    let claimed: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded-") || CLAIMS.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in claimed {
+        fields.remove(name);
+    }
+    fields.remove(FORWARDED);
+}
+
+/// Takes away what belongs to one visitor: the answer is for everybody who has
+/// the same key.
+fn make_everybodys(fields: &mut HeaderMap, request: &Request) {
+    for name in CONDITIONALS {
+        fields.remove(name);
+    }
+    for name in OVERRIDES {
+        fields.remove(name);
+    }
+    fields.remove(AUTHORIZATION);
+    fields.remove(X_FORWARDED_FOR);
+    // One visitor's wishes about age are not the others'. Only that something
+    // newer is wanted is passed on, and those who want it have a fill of their own.
+    fields.remove(CACHE_CONTROL);
+    fields.remove(PRAGMA);
+    let kept = key::kept_cookies(&request.fields, &request.site.config.key);
+    fields.remove(COOKIE);
+    if let Some(Ok(cookies)) = kept.map(HeaderValue::try_from) {
+        fields.insert(COOKIE, cookies);
+    }
+}
+
+/// Whether a request between tiers carries what a shared fill would leave out: the
+/// edge asks for one visitor, and so must we.
+pub(crate) fn is_for_one(request: &Request) -> bool {
+    request.tier.is_some()
+        && (request.fields.contains_key(X_FORWARDED_FOR)
+            || key::has_other_cookies(&request.fields, &request.site.config.key))
 }

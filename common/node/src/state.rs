@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::door::head::HeadLimits;
 use crate::fill::flight::Flights;
 use crate::live::Live;
-use crate::purge::Purged;
+use crate::purge::Recent;
 use crate::upstream::Upstreams;
 use crate::work::Work;
 
@@ -40,7 +40,11 @@ pub(crate) struct Node {
     /// Nonces seen, at an upper tier.
     pub(crate) replay: Mutex<ReplayGuard>,
     /// When keys were last purged here.
-    pub(crate) purged: Purged,
+    pub(crate) purged: Recent,
+    /// What edges last said of their purges, by edge and key.
+    pub(crate) heeded: Recent,
+    /// Keys whose responses are too large to keep: a part of one is asked for alone.
+    pub(crate) oversized: Recent,
     /// Turns true when the node begins to drain.
     pub(crate) draining: watch::Receiver<bool>,
     /// Connections and fills that a drain waits for.
@@ -75,7 +79,9 @@ impl Node {
             flights: Flights::default(),
             observer,
             replay: Mutex::new(ReplayGuard::new(NONCES_MAX)),
-            purged: Purged::default(),
+            purged: Recent::default(),
+            heeded: Recent::default(),
+            oversized: Recent::default(),
             draining,
             work: Work::default(),
             connections: Work::default(),

@@ -27,5 +27,5 @@ mod object;
 mod samples;
 
 pub use key::Key;
-pub use memory::{Bounds, NotKept, Store, Ticket};
+pub use memory::{Bounds, Glance, NotKept, Store, Ticket};
 pub use object::{Entry, Object};

@@ -52,6 +52,10 @@ pub struct Ticket {
     generation: u64,
 }
 
+/// How often a key had been purged at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance(u64);
+
 impl Ticket {
     /// The key the fill is for.
     #[must_use]
@@ -158,6 +162,29 @@ impl Store {
             .filter(|(key, _)| key.as_bytes().starts_with(prefix))
             .map(|(key, _)| Key::clone(&key))
             .collect()
+    }
+
+    /// How often the key was purged so far. Take it before [`Store::get`], so that
+    /// a purge between the two, or after them, is noticed by whoever stores what
+    /// was looked up. Allocates nothing.
+    #[must_use]
+    pub fn glance(&self, key: &[u8]) -> Glance {
+        Glance(self.generation(key).load(Ordering::Acquire))
+    }
+
+    /// Begins a fill as of a [`Glance`] taken earlier.
+    #[must_use]
+    pub fn ticket_since(&self, key: &Key, glance: Glance) -> Ticket {
+        Ticket {
+            key: key.clone(),
+            generation: glance.0,
+        }
+    }
+
+    /// Whether the key was not purged since the glance.
+    #[must_use]
+    pub fn still_counts(&self, key: &[u8], glance: Glance) -> bool {
+        self.glance(key) == glance
     }
 
     /// Begins a fill. Take it before anything is asked of an upstream.

@@ -215,6 +215,7 @@ impl Door {
                 };
                 let manner = self.manner(minor, keep_alive);
                 let written_from_us = request.watch.elapsed_us();
+                answer.leave_out_body(&request.method);
                 let sent = writer
                     .write(stream, self.node.name(), &mut answer, manner)
                     .await;
@@ -230,6 +231,7 @@ impl Door {
             Err(turned_away) => {
                 let mut turned_away = *turned_away;
                 let manner = self.manner(minor, keep_alive);
+                turned_away.answer.leave_out_body(&turned_away.method);
                 let sent = writer
                     .write(stream, self.node.name(), &mut turned_away.answer, manner)
                     .await;

@@ -32,6 +32,8 @@ pub(crate) struct FlightKey {
     /// The visitor demanded validation: it must not be content with a fill that
     /// somebody less demanding began.
     pub(crate) reload: bool,
+    /// Revision of the sites' configuration, whose rules the fill follows.
+    pub(crate) rev: String,
 }
 
 /// All flights of a node.
@@ -58,7 +60,11 @@ pub(crate) enum Published {
     /// A response, its body to follow.
     Response(Arc<Fetched>),
     /// What was stored is confirmed; here it is, freshened.
-    Revalidated(Arc<Object>),
+    Revalidated {
+        object: Arc<Object>,
+        /// Others than the one who began the fill may have it.
+        shared: bool,
+    },
     /// No way gave a verified answer.
     Failed(Arc<Failure>),
 }

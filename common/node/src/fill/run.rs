@@ -16,16 +16,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_cache::{Arrival, Policy, RequestFacts, ResponseFacts, Vary};
+use http_cache::{Arrival, NotStored, Policy, RequestFacts, ResponseFacts, Vary};
 use observe::{FillEnd, Record};
-use store::{Object, Ticket};
+use store::{Glance, Key, Object, Ticket};
 
 use super::body::{Appended, Broken};
-use super::flight::{Fetched, Pilot, Published};
+use super::flight::{Failure, Fetched, Pilot, Published};
 use super::reach::{Reached, Route, reach};
 use crate::answer;
 use crate::clock;
-use crate::fields;
+use crate::fields::{self, ProxyError};
 use crate::report;
 use crate::request::Request;
 use crate::seal::{Outbound, Purpose};
@@ -35,6 +35,9 @@ use crate::upstream::send::SendError;
 
 /// How long an uncacheable answer lets requests for its key go alone.
 const HIT_FOR_MISS_MS: u64 = 60_000;
+
+/// Why a response that everybody may read is not kept.
+const TOO_LARGE: &str = "too-large";
 
 /// How often one body is resumed before it counts as broken.
 const RESUMES_MAX: u32 = 3;
@@ -58,12 +61,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A fill for a request.
+    /// A fill for a request. `glance` is from before `stored` was looked up.
     pub(crate) fn new(
         node: &Arc<Node>,
         request: &Request,
         purpose: Purpose,
         stored: Option<Arc<Object>>,
+        glance: Glance,
     ) -> Self {
         let now_ms = clock::now_ms();
         let stale_may_serve = stored.as_ref().is_some_and(|object| {
@@ -81,7 +85,7 @@ impl Plan {
             },
             outbound: Outbound::new(node, request, purpose),
             purpose,
-            ticket: node.store.ticket(&store::Key::new(&request.key)),
+            ticket: node.store.ticket_since(&Key::new(&request.key), glance),
             facts: request.facts,
             request_fields: request.fields.clone(),
             stored,
@@ -139,7 +143,10 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
                 plan.node.store.purge(plan.ticket.key().as_bytes());
                 false
             };
-            pilot.publish(Published::Revalidated(object));
+            pilot.publish(Published::Revalidated {
+                object,
+                shared: may_be_stored,
+            });
             pilot.close_doors();
             if let Ok(answer) = reached {
                 answer.response.discard(&plan.node).await;
@@ -154,12 +161,28 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
         reached = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
     }
     match reached {
+        Ok(answer) if is_unasked(plan, answer.response.status) => {
+            let failure = Failure {
+                status: StatusCode::BAD_GATEWAY,
+                error: ProxyError::new(
+                    "http_protocol_error",
+                    "the upstream answered a condition that was not set",
+                ),
+            };
+            pilot.publish(Published::Failed(Arc::new(failure)));
+            FillEnd::Failed
+        }
         Ok(answer) => deliver(plan, pilot, answer).await,
         Err(failure) => {
             pilot.publish(Published::Failed(Arc::new(failure)));
             FillEnd::Failed
         }
     }
+}
+
+/// A fill for everybody that sets no condition cannot be told "not modified".
+fn is_unasked(plan: &Plan, status: StatusCode) -> bool {
+    plan.purpose == Purpose::Shared && status == StatusCode::NOT_MODIFIED
 }
 
 /// The stored object, freshened by a 304 that answers its validators, and whether
@@ -231,22 +254,18 @@ pub(crate) fn restore_date(fields: &mut HeaderMap, answer: &Reached) {
 async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd {
     let node = &plan.node;
     let flight = Arc::clone(&pilot.flight);
-    let mut fetched = fetched(plan, &mut answer);
+    let fetched = fetched(plan, &mut answer);
     let bodyless =
         plan.outbound.method == Method::HEAD || fetched.status == StatusCode::NOT_MODIFIED;
-    let mut reserved = 0;
-    if fetched.kept {
-        let wanted = fetched.length.unwrap_or(0);
-        if reserve(node, wanted) {
-            reserved = wanted;
-        } else {
-            fetched.kept = false;
-        }
-    }
     if !fetched.kept {
         flight.body.pass_through();
     }
-    if plan.purpose == Purpose::Shared && !fetched.shared {
+    let too_large = fetched.shared && fetched.detail == Some(TOO_LARGE);
+    if too_large {
+        let digest = control::KeyDigest(plan.route.digest);
+        node.oversized.remember(digest, clock::now_ms());
+    }
+    if plan.purpose == Purpose::Shared && !fetched.shared && !fetched.yields_to_stale {
         node.store
             .mark_pass(&plan.ticket, clock::now_ms() + HIT_FOR_MISS_MS);
         node.observer.metrics().hit_for_miss();
@@ -266,15 +285,11 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
         pilot: &mut pilot,
         fetched: &fetched,
         answer,
-        reserved,
+        reserved: Reserved { node, bytes: 0 },
         resumes: 0,
     };
     let end = carrier.carry().await;
-    let Carrier {
-        answer, reserved, ..
-    } = carrier;
-    node.flights.release(reserved);
-    node.observer.metrics().fill_bytes(-signed(reserved));
+    let answer = carrier.answer;
     if matches!(
         end,
         FillEnd::Stored | FillEnd::Streamed | FillEnd::NotStored
@@ -284,14 +299,30 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
     end
 }
 
-/// Takes room for a body that is to be kept out of the node's budget.
-fn reserve(node: &Node, bytes: u64) -> bool {
-    let bytes_max = node.config.limits.fill_bytes_in_flight_max;
-    let reserved = node.flights.reserve(bytes, bytes_max);
-    if reserved {
-        node.observer.metrics().fill_bytes(signed(bytes));
+/// Room held of the node's budget for bodies in flight; given back when dropped.
+struct Reserved<'a> {
+    node: &'a Node,
+    bytes: u64,
+}
+
+impl Reserved<'_> {
+    /// Takes more room; false where there is none.
+    fn grow(&mut self, bytes: u64) -> bool {
+        let bytes_max = self.node.config.limits.fill_bytes_in_flight_max;
+        let reserved = self.node.flights.reserve(bytes, bytes_max);
+        if reserved {
+            self.bytes += bytes;
+            self.node.observer.metrics().fill_bytes(signed(bytes));
+        }
+        reserved
     }
-    reserved
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.node.flights.release(self.bytes);
+        self.node.observer.metrics().fill_bytes(-signed(self.bytes));
+    }
 }
 
 fn signed(bytes: u64) -> i64 {
@@ -304,7 +335,7 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
     let policy = plan.policy();
     let status = answer.response.status;
     let facts = ResponseFacts::of(status, &answer.response.fields, arrival(answer), policy);
-    let storable = http_cache::storable(&plan.facts, &facts, policy);
+    let mut storable = http_cache::storable(&plan.facts, &facts, policy).map_err(NotStored::as_str);
     let mut delivered = std::mem::take(&mut answer.response.fields);
     http_cache::remove_hop_by_hop(&mut delivered);
     restore_date(&mut delivered, answer);
@@ -322,6 +353,12 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
         .and_then(|length| length.to_str().ok()?.trim().parse().ok());
     let vary = Vary::of(&delivered);
     let selector = vary.selector(&plan.request_fields, policy);
+    if plan.outbound.hides(&vary, &plan.request_fields) {
+        storable = Err("vary_hidden");
+    }
+    if !plan.outbound.may_be_kept {
+        storable = storable.and(Err("alone"));
+    }
     let fits = length.is_none_or(|length| length <= node.config.store.object_bytes_max);
     let complete = plan.outbound.method == Method::GET;
     let yields_to_stale = http_cache::is_error_for_stale(status);
@@ -337,9 +374,9 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
         kept: storable.is_ok() && fits && complete,
         yields_to_stale,
         detail: match storable {
-            Ok(()) if !fits => Some("too-large"),
+            Ok(()) if !fits => Some(TOO_LARGE),
             Ok(()) => None,
-            Err(reason) => Some(reason.as_str()),
+            Err(reason) => Some(reason),
         },
         facts,
     }
@@ -351,8 +388,7 @@ struct Carrier<'a> {
     pilot: &'a mut Pilot,
     fetched: &'a Fetched,
     answer: Reached,
-    /// Bytes reserved of the node's budget.
-    reserved: u64,
+    reserved: Reserved<'a>,
     resumes: u32,
 }
 
@@ -361,6 +397,7 @@ impl Carrier<'_> {
         loop {
             match self.answer.response.chunk().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
+                Ok(Some(chunk)) if self.overshoots(&chunk) => return self.break_off(),
                 Ok(Some(chunk)) => {
                     if self.ends_with(&chunk) {
                         return self.complete(chunk).await;
@@ -391,22 +428,26 @@ impl Carrier<'_> {
         self.fetched.length == Some(received)
     }
 
+    /// More than the length that was announced: a resumption that does not fit.
+    fn overshoots(&self, chunk: &Bytes) -> bool {
+        let received = self.pilot.flight.body.len() + chunk.len() as u64;
+        self.fetched.length.is_some_and(|length| received > length)
+    }
+
     fn is_short(&self) -> bool {
         let received = self.pilot.flight.body.len();
         self.fetched.length.is_some_and(|length| received < length)
     }
 
-    /// A body of unknown length reserves as it grows, and stops being kept where
-    /// it turns out too large or the node has no room.
+    /// A body takes room as it grows, and stops being kept where it turns out too
+    /// large or the node has no room.
     fn make_room(&mut self, bytes: u64) {
         let body = &self.pilot.flight.body;
-        if self.fetched.length.is_some() || !body.is_kept() {
+        if !body.is_kept() {
             return;
         }
         let too_large = body.len() + bytes > self.plan.node.config.store.object_bytes_max;
-        if !too_large && reserve(&self.plan.node, bytes) {
-            self.reserved += bytes;
-        } else {
+        if too_large || !self.reserved.grow(bytes) {
             self.pilot.close_doors();
             self.pilot.flight.body.pass_through();
         }
@@ -456,11 +497,10 @@ impl Carrier<'_> {
             self.append(last).await;
         }
         self.pilot.flight.body.finish(Ok(()));
-        // The upstream's final chunk or EOF may still be unread.
-        if let Ok(Some(_)) = self.answer.response.chunk().await {
-            return FillEnd::NotStored;
-        }
         self.pilot.close_doors();
+        // The upstream's final chunk may still be unread; its connection is used
+        // again only behind it.
+        let _ = self.answer.response.chunk().await;
         end
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::header::AGE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_cache::Selector;
 use observe::Outcome;
 use store::Object;
 
@@ -14,7 +15,6 @@ use crate::clock;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
 use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
 use crate::fill::run::{Plan, launch};
-use crate::purge;
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::state::Node;
@@ -38,47 +38,91 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
     }
     let mut selector = known_selector(node, request);
     for _ in 0..BOARDINGS_MAX {
-        let key = FlightKey {
-            key: request.key.clone(),
-            selector: selector.clone(),
-            reload: request.facts.demands_validation(),
-        };
-        let (mut passenger, pilot) = Flights::board(node, key, purge::epoch(node, request));
-        let leads = pilot.is_some();
-        if let Some(pilot) = pilot {
-            let plan = Plan::new(node, request, Purpose::Shared, fetch.stored.clone());
-            launch(plan, pilot);
-        }
-        let wait_ms = if leads {
-            node.config.timeouts.answer_ms + LEADER_SLACK_MS
-        } else {
-            node.config.timeouts.collapse_ms
-        };
-        let published = pingora_timeout::timeout(millis(wait_ms), passenger.published()).await;
-        match published {
-            Ok(Published::Revalidated(object))
-                if object
-                    .vary
-                    .matches(&object.selector, &request.fields, &request.site.policy) =>
-            {
-                return from_revalidated(node, request, &fetch, &object, &passenger, leads);
-            }
-            Ok(Published::Response(fetched)) if leads || fetched.shared => {
-                if leads || fetched.matches(&request.fields, &request.site.policy) {
-                    return delivered(node, request, &fetch, fetched, passenger, leads).await;
-                }
-                selector = Some(fetched.vary.selector(&request.fields, &request.site.policy));
-            }
-            Ok(Published::Failed(failure)) => {
-                let flight = leads.then(|| Arc::clone(&passenger.flight));
-                return failed(node, request, &fetch, &failure, flight);
-            }
-            // Not for us, another variant, or a wait that is over.
-            Ok(Published::Response(_)) | Err(_) => break,
-            Ok(Published::Revalidated(_)) => {}
+        match board(node, request, &fetch, selector.take()).await {
+            Boarding::Answered(answer) => return *answer,
+            Boarding::OtherVariant(wanted) => selector = Some(wanted),
+            Boarding::NotForUs => break,
         }
     }
     alone(node, request, &fetch).await
+}
+
+/// What came of boarding one flight.
+enum Boarding {
+    Answered(Box<Answer>),
+    /// It brings another variant than this request wants.
+    OtherVariant(Selector),
+    /// What it brings is one visitor's, or the wait for it is over.
+    NotForUs,
+}
+
+async fn board(
+    node: &Arc<Node>,
+    request: &Request,
+    fetch: &Fetch,
+    selector: Option<Selector>,
+) -> Boarding {
+    let policy = &request.site.policy;
+    // Who refuses what is stored here must not be given it by the next tier.
+    let reload = request.facts.demands_validation() || fetch.why == Forward::Request;
+    let key = FlightKey {
+        key: request.key.clone(),
+        selector,
+        reload,
+        rev: request.site.rev.clone(),
+    };
+    let purged_ms = node.purged.epoch(request.digest());
+    let (mut passenger, pilot) = Flights::board(node, key, purged_ms);
+    let leads = pilot.is_some();
+    let mut dropped_cookies = false;
+    if let Some(pilot) = pilot {
+        let stored = fetch.stored.clone();
+        let mut plan = Plan::new(node, request, Purpose::Shared, stored, fetch.glance);
+        if reload {
+            plan.outbound.reload();
+        }
+        dropped_cookies = plan.outbound.dropped_cookies;
+        launch(plan, pilot);
+    }
+    let wait_ms = if leads {
+        node.config.timeouts.answer_ms + LEADER_SLACK_MS
+    } else {
+        node.config.timeouts.collapse_ms
+    };
+    let published = pingora_timeout::timeout(millis(wait_ms), passenger.published()).await;
+    let flight = leads.then(|| Arc::clone(&passenger.flight));
+    let answer = match published {
+        Err(_) => return Boarding::NotForUs,
+        Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
+        Ok(Published::Revalidated { object, shared }) => {
+            let wanted = object
+                .vary
+                .matches(&object.selector, &request.fields, policy);
+            if !wanted {
+                let wanted = object.vary.selector(&request.fields, policy);
+                return Boarding::OtherVariant(wanted);
+            }
+            if !shared && !leads {
+                return Boarding::NotForUs;
+            }
+            from_revalidated(node, request, fetch, &object, flight)
+        }
+        Ok(Published::Response(fetched)) => {
+            if let Some(answer) = stale_instead(node, request, fetch, &fetched, flight.clone()) {
+                return Boarding::Answered(Box::new(answer));
+            }
+            // What was asked without this visitor's cookies and is not everybody's
+            // is not this visitor's either.
+            if !fetched.shared && (!leads || dropped_cookies) {
+                return Boarding::NotForUs;
+            }
+            if !leads && !fetched.matches(&request.fields, policy) {
+                return Boarding::OtherVariant(fetched.vary.selector(&request.fields, policy));
+            }
+            delivered(node, request, fetch, fetched, passenger, leads).await
+        }
+    };
+    Boarding::Answered(Box::new(answer))
 }
 
 /// At an edge with upper tiers, `only-if-cached` asks their stores too.
@@ -89,7 +133,7 @@ fn may_ask_stores(node: &Node, request: &Request) -> bool {
 }
 
 /// The variant this request wants, if what is stored tells how variants differ.
-fn known_selector(node: &Node, request: &Request) -> Option<http_cache::Selector> {
+fn known_selector(node: &Node, request: &Request) -> Option<Selector> {
     let entry = node.store.get(&request.key)?;
     let newest = entry.variants.first()?;
     match &newest.vary {
@@ -103,7 +147,12 @@ fn known_selector(node: &Node, request: &Request) -> Option<http_cache::Selector
 /// Fetches for this request alone.
 async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
     let (mut passenger, pilot) = Flights::alone();
-    let plan = Plan::new(node, request, Purpose::Alone, fetch.stored.clone());
+    let stored = fetch.stored.clone();
+    let mut plan = Plan::new(node, request, Purpose::Alone, stored, fetch.glance);
+    // An HTTP/1.0 client knows no Cache-Control, and asks as it can.
+    if request.facts.demands_validation() {
+        plan.outbound.reload();
+    }
     launch(plan, pilot);
     let wait = millis(node.config.timeouts.answer_ms + LEADER_SLACK_MS);
     let published = pingora_timeout::timeout(wait, passenger.published()).await;
@@ -122,7 +171,7 @@ async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
             whole(node, request, &fetched, passenger, &cache_status, outcome)
         }
         Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
-        Ok(Published::Revalidated(_)) | Err(_) => {
+        Ok(Published::Revalidated { .. }) | Err(_) => {
             let failure = Failure {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 error: ProxyError::new("http_response_timeout", "no answer in time"),
@@ -150,21 +199,20 @@ fn from_revalidated(
     request: &Request,
     fetch: &Fetch,
     object: &Arc<Object>,
-    passenger: &Passenger,
-    leads: bool,
+    flight: Option<Arc<Flight>>,
 ) -> Answer {
     let cache_status = CacheStatus {
         upstream: object.upstream_cache_status.clone(),
         forward: Some(fetch.why),
         forward_status: Some(StatusCode::NOT_MODIFIED.as_u16()),
         stored: true,
-        collapsed: !leads,
+        collapsed: flight.is_none(),
         ..CacheStatus::default()
     };
     let age_ms = object.facts.age_ms(clock::now_ms());
     let outcome = Outcome::Revalidated;
     let mut answer = from_stored(node, request, object, age_ms, cache_status, outcome);
-    answer.story.flight = leads.then(|| Arc::clone(&passenger.flight));
+    answer.story.flight = flight;
     answer
 }
 
@@ -178,10 +226,7 @@ async fn delivered(
     leads: bool,
 ) -> Answer {
     let flight = leads.then(|| Arc::clone(&passenger.flight));
-    if let Some(answer) = stale_instead(node, request, fetch, &fetched, flight.clone()) {
-        return answer;
-    }
-    let mut cache_status = forward_status(fetch, &fetched, !leads);
+    let cache_status = forward_status(fetch, &fetched, !leads);
     let outcome = if leads {
         Outcome::Miss
     } else {
@@ -197,14 +242,10 @@ async fn delivered(
         if ranged && (!fetched.kept || fetched.length.is_none()) {
             // A part of what is not kept is fetched as that part.
             drop(passenger);
-            if fetched.length.is_some() {
-                return alone(node, request, fetch).await;
-            }
-            cache_status.detail = Some("range-of-unknown-length");
             return alone(node, request, fetch).await;
         }
         if part != Part::Whole {
-            let mut fields = delivered_fields(node, &fetched, &cache_status);
+            let mut fields = delivered_fields(node, request, &fetched, &cache_status);
             fields.remove(http::header::TRANSFER_ENCODING);
             let (head, bounds) = part_head(part, fields, fetched.length);
             let body = match (bounds, passenger.reader) {
@@ -226,9 +267,27 @@ async fn delivered(
     whole(node, request, &fetched, passenger, &cache_status, outcome)
 }
 
-fn delivered_fields(node: &Node, fetched: &Fetched, cache_status: &CacheStatus) -> HeaderMap {
-    let mut fields = fetched.fields.clone();
-    if let Some(age_s) = fetched.age_s {
+fn delivered_fields(
+    node: &Node,
+    request: &Request,
+    fetched: &Fetched,
+    cache_status: &CacheStatus,
+) -> HeaderMap {
+    let mut fields = if cache_status.collapsed {
+        // Others get what a stored response would give them, and no field that is
+        // withheld from storing.
+        http_cache::stored_fields(&fetched.fields, &request.site.policy)
+    } else {
+        fetched.fields.clone()
+    };
+    let age_s = if cache_status.collapsed {
+        // A body that grows for long grows old.
+        let age_s = fetched.facts.age_ms(clock::now_ms()) / 1000;
+        (age_s > 0 || fetched.age_s.is_some()).then_some(age_s)
+    } else {
+        fetched.age_s
+    };
+    if let Some(age_s) = age_s {
         fields.insert(AGE, HeaderValue::from(age_s));
     }
     fields.insert(CACHE_STATUS, cache_status.value(node.name()));
@@ -244,7 +303,7 @@ fn whole(
     cache_status: &CacheStatus,
     outcome: Outcome,
 ) -> Answer {
-    let fields = delivered_fields(node, fetched, cache_status);
+    let fields = delivered_fields(node, request, fetched, cache_status);
     let body = match passenger.reader {
         Some(reader) if request.method == Method::GET && !is_bodyless(fetched.status) => {
             Body::Growing {
@@ -319,6 +378,7 @@ fn stale(
     let object = fetch.stored.as_ref()?;
     let now_ms = clock::now_ms();
     let allowed = http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
+        && node.store.still_counts(&request.key, fetch.glance)
         && (!node.is_edge()
             || request
                 .site

@@ -12,7 +12,7 @@ use http::header::AGE;
 use http::{HeaderValue, Method, StatusCode};
 use http_cache::{Decision, StaleUse};
 use observe::Outcome;
-use store::Object;
+use store::{Glance, Object};
 
 use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
@@ -21,7 +21,7 @@ use crate::fill::run::{Plan, launch};
 use crate::purge;
 use crate::report;
 use crate::request::Request;
-use crate::seal::Purpose;
+use crate::seal::{self, Purpose};
 use crate::state::Node;
 use crate::tier;
 use fetch::fetched_answer;
@@ -42,6 +42,8 @@ pub(crate) struct Fetch {
     pub(crate) detail: Option<&'static str>,
     pub(crate) stored: Option<Arc<Object>>,
     pub(crate) purpose: Purpose,
+    /// From before the store was asked, so that a purge since then is noticed.
+    pub(crate) glance: Glance,
 }
 
 /// Answers a GET or HEAD, waiting for nothing where it can.
@@ -63,12 +65,12 @@ pub(crate) async fn fetch_answer(node: &Arc<Node>, request: &Request, fetch: Fet
 /// Looks into the store and decides.
 pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Lookup {
     let policy = &request.site.policy;
+    purge::heed(node, request);
+    let glance = node.store.glance(&request.key);
     let entry = node.store.get(&request.key);
     let stored = entry
         .as_ref()
-        .and_then(|entry| entry.select(&request.fields, policy))
-        // The asking edge purged the key after we stored this.
-        .filter(|object| object.stored_ms > request.epoch() || request.epoch() == 0);
+        .and_then(|entry| entry.select(&request.fields, policy));
     let facts = stored.map(|object| &object.facts);
     let fetch = |why, detail, purpose| {
         Lookup::Fetch(Fetch {
@@ -76,8 +78,10 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
             detail,
             stored: stored.cloned(),
             purpose,
+            glance,
         })
     };
+    let purpose = || purpose(node, request, entry.as_deref(), now_ms);
     match (http_cache::decide(&request.facts, facts, now_ms), stored) {
         (Decision::Fresh { age_ms, ttl_ms }, Some(object)) => {
             let ttl_s = i64::try_from(ttl_ms / 1000).unwrap_or(i64::MAX);
@@ -94,14 +98,10 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         ) => {
             let serves = use_ != StaleUse::Revalidate && !request.is_background();
             if !serves {
-                return fetch(
-                    Forward::Stale,
-                    None,
-                    purpose(request, entry.as_deref(), now_ms),
-                );
+                return fetch(Forward::Stale, None, purpose());
             }
             if use_ == StaleUse::ServeAndRevalidate {
-                refresh(node, request, object);
+                refresh(node, request, object, glance);
             }
             node.observer.metrics().stale_served("revalidating");
             let ttl_s = -i64::try_from(stale_for_ms.div_ceil(1000)).unwrap_or(i64::MAX);
@@ -121,17 +121,20 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
                 (false, true) => Forward::VaryMiss,
                 (false, false) => Forward::UriMiss,
             };
-            fetch(why, None, purpose(request, entry.as_deref(), now_ms))
+            fetch(why, None, purpose())
         }
     }
 }
 
 /// Whether a fill for this request can be everybody's.
-fn purpose(request: &Request, entry: Option<&store::Entry>, now_ms: u64) -> Purpose {
+fn purpose(node: &Node, request: &Request, entry: Option<&store::Entry>, now_ms: u64) -> Purpose {
     let alone = request.method != Method::GET
         || request.facts.has_authorization()
         || request.facts.only_if_cached()
-        || entry.is_some_and(|entry| entry.passes(now_ms));
+        || entry.is_some_and(|entry| entry.passes(now_ms))
+        || seal::is_for_one(request)
+        // A part of what will not be kept is fetched as that part.
+        || (request.facts.has_range() && node.oversized.epoch(request.digest()) > 0);
     if alone {
         Purpose::Alone
     } else {
@@ -210,17 +213,22 @@ fn from_stored(
 }
 
 /// Refreshes a stored object in the background; one fill however many ask.
-fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>) {
+fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Glance) {
+    // A HEAD brings no body to refresh with; the next GET will.
+    if request.method != Method::GET {
+        return;
+    }
     let key = FlightKey {
         key: request.key.clone(),
         selector: Some(object.selector.clone()),
         reload: false,
+        rev: request.site.rev.clone(),
     };
-    let (passenger, pilot) = Flights::board(node, key, purge::epoch(node, request));
+    let (passenger, pilot) = Flights::board(node, key, node.purged.epoch(request.digest()));
     drop(passenger);
     if let Some(pilot) = pilot {
         let stored = Some(Arc::clone(object));
-        let mut plan = Plan::new(node, request, Purpose::Shared, stored);
+        let mut plan = Plan::new(node, request, Purpose::Shared, stored, glance);
         plan.outbound.background = true;
         plan.refresh = Some(Box::new(report::refresh(request)));
         launch(plan, pilot);
