@@ -1,0 +1,262 @@
+//! What a scenario wishes a topology to be, and how it is started from that.
+
+use std::net::SocketAddr;
+
+use config::Role;
+
+use super::{TestNode, Topology};
+use crate::Origin;
+use crate::ask::HOST;
+use crate::files::{self, Wishes};
+use crate::relay::Relay;
+use crate::reply::Reply;
+use crate::tls::Authority;
+
+/// What stands between edges and upper tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hop {
+    /// Nothing.
+    #[default]
+    Direct,
+    /// A relay of bytes before each upper tier: it can be cut.
+    Bytes,
+    /// A relay of messages before each upper tier: it can alter them.
+    Messages,
+}
+
+/// Whether the nodes trace, and whom they tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Tracing {
+    /// To a collector of the topology that takes everything.
+    #[default]
+    On,
+    /// Not at all.
+    Off,
+    /// To a collector that accepts connections and never answers.
+    Hanging,
+    /// To a port where nobody listens.
+    Absent,
+    /// This share of the requests, to a collector that takes everything.
+    Sampled(f64),
+}
+
+impl Tracing {
+    /// Every state of tracing that must make no difference to a visitor.
+    pub const ALL: [Self; 4] = [Self::On, Self::Off, Self::Hanging, Self::Absent];
+}
+
+/// A topology to be started.
+#[derive(Debug)]
+pub struct Builder {
+    edges: usize,
+    uppers: usize,
+    servers: Vec<SocketAddr>,
+    hop: Hop,
+    tracing: Tracing,
+    wishes: Wishes,
+}
+
+impl Builder {
+    /// One edge and one upper tier before that origin.
+    pub(super) fn before(origin: &Origin) -> Self {
+        Self {
+            edges: 1,
+            uppers: 1,
+            servers: vec![origin.address()],
+            hop: Hop::default(),
+            tracing: Tracing::default(),
+            wishes: Wishes::default(),
+        }
+    }
+
+    /// That many edges, named `edge-1` and so on.
+    #[must_use]
+    pub fn edges(mut self, edges: usize) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// That many upper tiers, named `upper-1` and so on; none: edges go straight
+    /// to the origin.
+    #[must_use]
+    pub fn uppers(mut self, uppers: usize) -> Self {
+        self.uppers = uppers;
+        self
+    }
+
+    /// One more server in the site's pool.
+    #[must_use]
+    pub fn server(mut self, address: SocketAddr) -> Self {
+        self.servers.push(address);
+        self
+    }
+
+    /// What stands between the tiers.
+    #[must_use]
+    pub fn hop(mut self, hop: Hop) -> Self {
+        self.hop = hop;
+        self
+    }
+
+    /// Whether the nodes trace.
+    #[must_use]
+    pub fn tracing(mut self, tracing: Tracing) -> Self {
+        self.tracing = tracing;
+        self
+    }
+
+    /// TOML for the site `shop`: lines of `[sites.shop]`, then tables.
+    #[must_use]
+    pub fn site(mut self, toml: &str) -> Self {
+        self.wishes.site += &format!("{toml}\n");
+        self
+    }
+
+    /// TOML lines of `[pools.shop]`.
+    #[must_use]
+    pub fn pool(mut self, toml: &str) -> Self {
+        self.wishes.pool += &format!("{toml}\n");
+        self
+    }
+
+    /// All of `sites.toml`; `{origin}` stands for the list of servers.
+    #[must_use]
+    pub fn sites(mut self, toml: &str) -> Self {
+        self.wishes.sites = Some(toml.to_owned());
+        self
+    }
+
+    /// TOML tables for every edge's file.
+    #[must_use]
+    pub fn edge_extra(mut self, toml: &str) -> Self {
+        self.wishes.edge += &format!("{toml}\n");
+        self
+    }
+
+    /// TOML lines for the top of every edge's file.
+    #[must_use]
+    pub fn edge_top(mut self, toml: &str) -> Self {
+        self.wishes.edge_top += &format!("{toml}\n");
+        self
+    }
+
+    /// TOML tables for every upper tier's file.
+    #[must_use]
+    pub fn upper_extra(mut self, toml: &str) -> Self {
+        self.wishes.upper += &format!("{toml}\n");
+        self
+    }
+
+    /// TOML tables for every node's file.
+    #[must_use]
+    pub fn every_node(self, toml: &str) -> Self {
+        self.edge_extra(toml).upper_extra(toml)
+    }
+
+    /// One more listener at every edge, with these TOML lines.
+    #[must_use]
+    pub fn listener(mut self, toml: &str) -> Self {
+        self.wishes.listeners.push(toml.to_owned());
+        self
+    }
+
+    /// One more listener at every edge that speaks TLS as the site's host.
+    #[must_use]
+    pub fn tls_listener(self) -> Self {
+        self.listener("tls = { certificate = \"site.pem\", key = \"site.key\" }")
+    }
+
+    /// Mutual TLS between the tiers.
+    #[must_use]
+    pub fn mutual_tls(mut self) -> Self {
+        let own = "certificate = \"site.pem\", key = \"site.key\"";
+        self.wishes.upper_listener = format!("tls = {{ {own}, client_ca = \"ca.pem\" }}");
+        let sni = HOST;
+        self.wishes.towards_upper = format!("tls = {{ sni = \"{sni}\", ca = \"ca.pem\", {own} }}");
+        self
+    }
+
+    /// Writes the files and starts every node.
+    ///
+    /// # Panics
+    /// When a file is not accepted or a node does not start.
+    pub async fn start(mut self) -> Topology {
+        let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
+        let collector = self.collector().await;
+        let authority = Authority::new();
+        files::write_certificates(folder.path(), &authority);
+        let edges = names("edge", self.edges);
+        let sites = files::sites(&self.wishes, &self.servers);
+        files::write(folder.path(), "sites.toml", &sites);
+        for edge in &edges {
+            files::write(folder.path(), &format!("{edge}.key"), &files::key(edge));
+        }
+        let mut topology = Topology {
+            edges: Vec::new(),
+            uppers: Vec::new(),
+            relays: Vec::new(),
+            collector,
+            authority,
+            folder,
+            expects_rejections: false,
+            // Until it runs there is nothing to finish.
+            finished: true,
+        };
+        let mut ways = Vec::new();
+        for name in names("upper", self.uppers) {
+            let text = files::upper(&self.wishes, &name, &edges);
+            let upper =
+                TestNode::start(topology.folder.path(), &name, &text, Role::UpperTier).await;
+            let mut address = upper.address();
+            if self.hop != Hop::Direct {
+                let relay = match self.hop {
+                    Hop::Messages => Relay::of_messages(address).await,
+                    _ => Relay::of_bytes(address).await,
+                };
+                address = relay.address();
+                topology.relays.push(relay);
+            }
+            ways.push((name, address));
+            topology.uppers.push(upper);
+        }
+        for name in edges {
+            let text = files::edge(&self.wishes, &name, &ways);
+            let edge = TestNode::start(topology.folder.path(), &name, &text, Role::Edge).await;
+            topology.edges.push(edge);
+        }
+        topology.finished = false;
+        topology
+    }
+
+    /// Starts the collector and writes down how it is to be used.
+    async fn collector(&mut self) -> Origin {
+        let collector = Origin::start().await;
+        let (address, ratio) = match self.tracing {
+            Tracing::Off => return collector,
+            Tracing::Absent => (free_address().await, 1.0),
+            Tracing::On | Tracing::Hanging => (collector.address(), 1.0),
+            Tracing::Sampled(ratio) => (collector.address(), ratio),
+        };
+        let reply = match self.tracing {
+            Tracing::Hanging => Reply::silence(),
+            _ => Reply::new(200).with("Content-Type", "application/x-protobuf"),
+        };
+        collector.always("/v1/traces", reply);
+        self.wishes.telemetry +=
+            &format!("otlp_endpoint = \"http://{address}\"\ntrace_ratio = {ratio:?}\n");
+        collector
+    }
+}
+
+/// An address where nobody listens: bound once, and let go.
+async fn free_address() -> SocketAddr {
+    let bound = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+    let bound = bound.expect("the system has a port");
+    bound.local_addr().expect("a bound socket has an address")
+}
+
+fn names(kind: &str, count: usize) -> Vec<String> {
+    (1..=count)
+        .map(|number| format!("{kind}-{number}"))
+        .collect()
+}
