@@ -37,9 +37,10 @@ impl Default for Limits {
 }
 
 impl Default for Timeouts {
-    /// A second to connect, 15 seconds for an upstream's next byte, 30 seconds
-    /// for a whole answer, 75 seconds of keep-alive for visitors and 30 for our
-    /// own idle connections.
+    /// A second to connect, 15 seconds for an origin's next byte, 22 for an upper
+    /// tier's answer (which gives up before 20), 25 for somebody else's fill,
+    /// 30 for a whole answer, 75 seconds of keep-alive for visitors and 30 for
+    /// our own idle connections.
     fn default() -> Self {
         Self {
             head_ms: 10_000,
@@ -48,8 +49,9 @@ impl Default for Timeouts {
             request_body_ms: 30_000,
             connect_ms: 1_000,
             first_byte_ms: 15_000,
+            tier_answer_ms: 22_000,
             between_bytes_ms: 15_000,
-            collapse_ms: 10_000,
+            collapse_ms: 25_000,
             pool_idle_ms: 30_000,
             laggard_ms: 10_000,
             answer_ms: 30_000,

@@ -185,11 +185,15 @@ pub struct Timeouts {
     pub request_body_ms: u64,
     /// Connecting to an upstream, TLS included.
     pub connect_ms: u64,
-    /// From a sent request to the response head.
+    /// From a request sent to an origin to the response head.
     pub first_byte_ms: u64,
+    /// From a request sent to an upper tier to the response head. An upper tier
+    /// gives up earlier, see [`Timeouts::budget_ms`].
+    pub tier_answer_ms: u64,
     /// Between two reads of a response body.
     pub between_bytes_ms: u64,
-    /// How long a follower waits for somebody else's fill to have a head.
+    /// How long a follower waits for somebody else's fill to have a head. Longer
+    /// than that fill may take, or followers of a slow object all go alone.
     pub collapse_ms: u64,
     /// How long an idle upstream connection is kept. Shorter than the peer's
     /// `keepalive_ms`, so that we drop it first.
@@ -198,6 +202,26 @@ pub struct Timeouts {
     pub laggard_ms: u64,
     /// The whole wait for an answer from all ways together.
     pub answer_ms: u64,
+}
+
+impl Timeouts {
+    /// The time a node has for all its ways to an answer together, milliseconds.
+    ///
+    /// An edge waits for an upper tier while that waits for an origin. Where both
+    /// gave up at the same moment, the upper tier's signed word would always come
+    /// just too late, and a slow origin would look like a dead upper tier. So an
+    /// upper tier stops after nine tenths of what an edge waits for it.
+    #[must_use]
+    pub fn budget_ms(&self, role: Role) -> u64 {
+        match role {
+            Role::Edge => self.answer_ms,
+            Role::UpperTier => {
+                let spared_ms = self.tier_answer_ms / 10;
+                self.answer_ms
+                    .min(self.tier_answer_ms.saturating_sub(spared_ms))
+            }
+        }
+    }
 }
 
 /// Logs, spans and their sampling.

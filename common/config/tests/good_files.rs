@@ -111,6 +111,7 @@ write_ms = 3
 request_body_ms = 4
 connect_ms = 5
 first_byte_ms = 6
+tier_answer_ms = 10
 between_bytes_ms = 7
 collapse_ms = 8
 pool_idle_ms = 9
@@ -339,13 +340,14 @@ fn every_setting_of_a_node_file_arrives() {
         waits.request_body_ms,
         waits.connect_ms,
         waits.first_byte_ms,
+        waits.tier_answer_ms,
         waits.between_bytes_ms,
         waits.collapse_ms,
         waits.pool_idle_ms,
         waits.laggard_ms,
         waits.answer_ms,
     ];
-    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 10, 7, 8, 9, 10, 11]);
     let telemetry = &node.telemetry;
     let log = AccessLog::File("/etc/headwater/logs/access.log".into());
     assert_eq!(telemetry.access_log, log);

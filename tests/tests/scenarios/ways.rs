@@ -136,7 +136,7 @@ async fn an_upper_tier_that_does_not_answer_is_a_504() {
     let topology = Topology::new(&origin)
         .hop(Hop::Messages)
         .site("fallback = []")
-        .edge_extra("[timeouts]\nfirst_byte_ms = 300")
+        .edge_extra("[timeouts]\ntier_answer_ms = 300")
         .start()
         .await;
     topology.relay(1).swallow();

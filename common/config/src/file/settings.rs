@@ -87,6 +87,8 @@ pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
 
 pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
     let default = Timeouts::default();
+    let answer_ms = table.whole("answer_ms", default.answer_ms, WAIT_MS);
+    let tier_answer_ms = tier_answer_ms(table, default.tier_answer_ms, answer_ms);
     let mut wait = |key, default| table.whole(key, default, WAIT_MS);
     let timeouts = Timeouts {
         head_ms: wait("head_ms", default.head_ms),
@@ -95,11 +97,12 @@ pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
         request_body_ms: wait("request_body_ms", default.request_body_ms),
         connect_ms: wait("connect_ms", default.connect_ms),
         first_byte_ms: wait("first_byte_ms", default.first_byte_ms),
+        tier_answer_ms,
         between_bytes_ms: wait("between_bytes_ms", default.between_bytes_ms),
         collapse_ms: wait("collapse_ms", default.collapse_ms),
         pool_idle_ms: wait("pool_idle_ms", default.pool_idle_ms),
         laggard_ms: wait("laggard_ms", default.laggard_ms),
-        answer_ms: wait("answer_ms", default.answer_ms),
+        answer_ms,
     };
     if timeouts.pool_idle_ms >= timeouts.keepalive_ms {
         table.problem(
@@ -112,6 +115,24 @@ pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
         );
     }
     Some(timeouts)
+}
+
+/// One upper tier's share of the whole wait. Where none is written, a small
+/// `answer_ms` lowers the default: that contradicts nothing.
+fn tier_answer_ms(table: &mut Table<'_>, default: u64, answer_ms: u64) -> u64 {
+    let Some(item) = table.take("tier_answer_ms") else {
+        return default.min(answer_ms);
+    };
+    let Some(written) = item.whole(WAIT_MS) else {
+        return default.min(answer_ms);
+    };
+    if written > answer_ms {
+        item.problem(
+            format!("is more than `answer_ms`, which is {answer_ms}"),
+            "lower it, or raise `answer_ms`",
+        );
+    }
+    written
 }
 
 const LEVELS: [(&str, LogLevel); 3] = [

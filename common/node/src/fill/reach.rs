@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use config::Fallback;
 use control::{Reason, TierResult};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use observe::{Attempt, Event, Side};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -123,7 +123,7 @@ pub(crate) async fn reach(
     attempts: &Mutex<Vec<Attempt>>,
 ) -> Result<Reached, Failure> {
     let targets = targets(node, route, clock::now_ms());
-    let budget_ms = node.config.timeouts.answer_ms;
+    let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
     let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
     for target in targets {
@@ -348,9 +348,4 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
         Reason::Mismatch => "compare the sites files and node names of both nodes",
         Reason::Replayed => "find who sends recorded requests to this node",
     }
-}
-
-/// Whether a method may be sent again after it may have been executed.
-pub(crate) fn may_repeat(method: &Method) -> bool {
-    method.is_safe()
 }

@@ -32,7 +32,7 @@ pub(crate) struct Upstreams {
     /// Upper tiers in file order; positions match `candidates`.
     pub(crate) uppers: Vec<Upper>,
     pub(crate) candidates: Candidates,
-    origins: Mutex<HashMap<HostPort, Health, ahash::RandomState>>,
+    origins: Mutex<HashMap<HostPort, Watched, ahash::RandomState>>,
     origin_tls: Mutex<HashMap<String, Result<PeerTls, String>, ahash::RandomState>>,
 }
 
@@ -49,7 +49,43 @@ impl std::fmt::Debug for Upstreams {
 pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
     pub(crate) tls: Option<Result<PeerTls, String>>,
-    health: Mutex<Health>,
+    health: Mutex<Watched>,
+}
+
+/// The health of one upstream, and when it last answered anybody.
+#[derive(Debug)]
+struct Watched {
+    health: Health,
+    answered_ms: u64,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self {
+            health: Health::new(HealthRules::default()),
+            answered_ms: 0,
+        }
+    }
+
+    /// Takes note of how an attempt went that waited for `wait_ms` at most.
+    ///
+    /// One that waited in vain while others were answered says something about
+    /// what it asked for, and nothing about whom it asked: a single page that
+    /// hangs must not take a whole upstream away from everybody else.
+    fn note(&mut self, now_ms: u64, wait_ms: u64, result: Result<(), Failure>) -> Transition {
+        match result {
+            Ok(()) => {
+                self.answered_ms = now_ms;
+                self.health.on_success(now_ms)
+            }
+            Err(Failure::Timeout) if self.answered_within(now_ms, wait_ms) => Transition::None,
+            Err(failure) => self.health.on_failure(now_ms, failure),
+        }
+    }
+
+    fn answered_within(&self, now_ms: u64, wait_ms: u64) -> bool {
+        (now_ms.saturating_sub(wait_ms)..=now_ms).contains(&self.answered_ms)
+    }
 }
 
 /// One upstream to ask.
@@ -72,7 +108,7 @@ impl Upstreams {
             .map(|upper| Upper {
                 tls: upper.tls.as_ref().map(PeerTls::load),
                 config: upper.clone(),
-                health: Mutex::new(Health::new(HealthRules::default())),
+                health: Mutex::new(Watched::new()),
             })
             .collect();
         let names = uppers.iter().map(|upper| upper.config.name.as_str());
@@ -102,14 +138,14 @@ impl Upstreams {
     pub(crate) fn begin_trial(&self, upper: usize, now_ms: u64) -> bool {
         self.uppers
             .get(upper)
-            .is_some_and(|upper| upper.health.lock().begin_trial(now_ms))
+            .is_some_and(|upper| upper.health.lock().health.begin_trial(now_ms))
     }
 
     /// The state of every upper tier, by position.
     pub(crate) fn upper_states(&self, now_ms: u64) -> SmallVec<[State; 8]> {
         self.uppers
             .iter()
-            .map(|upper| upper.health.lock().state(now_ms))
+            .map(|upper| upper.health.lock().health.state(now_ms))
             .collect()
     }
 
@@ -127,7 +163,7 @@ impl Upstreams {
         let mut origins = self.origins.lock();
         order.sort_by_cached_key(|server| {
             let health = pool.servers.get(*server).and_then(|at| origins.get_mut(at));
-            health.is_some_and(|health| {
+            health.is_some_and(|Watched { health, .. }| {
                 !health.begin_trial(now_ms) && health.state(now_ms) != State::Up
             })
         });
@@ -140,7 +176,7 @@ impl Upstreams {
         pool.servers.iter().any(|server| {
             origins
                 .get(server)
-                .is_none_or(|health| !matches!(health.state(now_ms), State::Down { .. }))
+                .is_none_or(|seen| !matches!(seen.health.state(now_ms), State::Down { .. }))
         })
     }
 
@@ -174,6 +210,16 @@ impl Target {
         match self {
             Self::Upper(_) => AttemptKind::UpperTier,
             Self::Origin { .. } => AttemptKind::Origin,
+        }
+    }
+
+    /// How long it may take from a request to the head of its answer. An upper
+    /// tier asks others in its turn, so it has longer than an origin.
+    pub(crate) fn head_wait_ms(&self, node: &Node) -> u64 {
+        let timeouts = &node.config.timeouts;
+        match self {
+            Self::Upper(_) => timeouts.tier_answer_ms,
+            Self::Origin { .. } => timeouts.first_byte_ms,
         }
     }
 
@@ -223,16 +269,13 @@ impl Target {
 
     /// Takes note of how it went, and tells when that changed its state.
     pub(crate) fn report(&self, node: &Node, now_ms: u64, result: Result<(), Failure>) {
-        let apply = |health: &mut Health| match result {
-            Ok(()) => health.on_success(now_ms),
-            Err(failure) => health.on_failure(now_ms, failure),
-        };
+        let wait_ms = self.head_wait_ms(node);
         match self {
             Self::Upper(at) => {
                 let Some(upper) = node.upstreams.uppers.get(*at) else {
                     return;
                 };
-                let transition = apply(&mut upper.health.lock());
+                let transition = upper.health.lock().note(now_ms, wait_ms, result);
                 let peer = upper.config.name.clone();
                 match transition {
                     Transition::None => {}
@@ -251,12 +294,12 @@ impl Target {
                     return;
                 };
                 let mut origins = node.upstreams.origins.lock();
-                if let Some(health) = origins.get_mut(address) {
-                    apply(health);
-                } else if result.is_err() {
-                    let mut health = Health::new(HealthRules::default());
-                    apply(&mut health);
-                    origins.insert(address.clone(), health);
+                if let Some(seen) = origins.get_mut(address) {
+                    seen.note(now_ms, wait_ms, result);
+                } else {
+                    let mut seen = Watched::new();
+                    seen.note(now_ms, wait_ms, result);
+                    origins.insert(address.clone(), seen);
                 }
             }
         }
@@ -305,4 +348,36 @@ pub(crate) fn host_only(authority: &str) -> &str {
 /// A pause for a timeout that configuration gave in milliseconds.
 pub(crate) fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+    const WAIT_MS: u64 = 20_000;
+
+    #[test]
+    fn who_answers_others_is_not_down_for_what_one_page_takes() {
+        let late = Err(Failure::Timeout);
+        for (name, answered_ms, failure, is_down) in [
+            ("never answered", 0, late, true),
+            ("answered long before", NOW_MS - WAIT_MS - 1, late, true),
+            ("answered since", NOW_MS - WAIT_MS, late, false),
+            ("answered now", NOW_MS, late, false),
+            ("a clock set back", NOW_MS + 1, late, true),
+            ("refuses connections", NOW_MS, Err(Failure::Connect), true),
+            ("breaks off", NOW_MS, Err(Failure::Broken), true),
+        ] {
+            let mut seen = Watched::new();
+            if answered_ms > 0 {
+                seen.note(answered_ms, WAIT_MS, Ok(()));
+            }
+            for _ in 0..3 {
+                seen.note(NOW_MS, WAIT_MS, failure);
+            }
+            let state = seen.health.state(NOW_MS);
+            assert_eq!(matches!(state, State::Down { .. }), is_down, "{name}");
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! connection for a fill. A pooled connection that turns out to be dead is
 //! replaced once, silently, and only while nothing of an answer has come.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use control::SealedRequest;
 use http::header::TRANSFER_ENCODING;
@@ -151,7 +153,7 @@ pub(crate) async fn send(
         })?;
     let mut last = SendError::Dns;
     for peer in peers {
-        match send_to(node, peer, sealed).await {
+        match send_to(node, target, peer, sealed).await {
             Ok(response) => return Ok(response),
             // The next address of the same name, but only while none was connected to.
             Err(
@@ -165,10 +167,12 @@ pub(crate) async fn send(
 
 async fn send_to(
     node: &Node,
+    target: &Target,
     peer: HttpPeer,
     sealed: &SealedRequest,
 ) -> Result<Response, SendError> {
     let header = wire_header(sealed).ok_or(SendError::Ours)?;
+    let patience = millis(target.head_wait_ms(node));
     // A pooled connection may have died while idle; one that is new has not.
     for _ in 0..2 {
         let request_ms = clock::now_ms();
@@ -178,9 +182,9 @@ async fn send_to(
             .get_http_session(&peer)
             .await
             .map_err(|error| connect_error(&error))?;
-        session.read_timeout = Some(millis(node.config.timeouts.first_byte_ms));
+        session.read_timeout = Some(patience);
         session.write_timeout = Some(millis(node.config.timeouts.write_ms));
-        match exchange(node, &mut session, &header).await {
+        match exchange(&mut session, &header, patience).await {
             Ok(status) => {
                 session.read_timeout = Some(millis(node.config.timeouts.between_bytes_ms));
                 let fields = session
@@ -208,15 +212,15 @@ async fn send_to(
 }
 
 async fn exchange(
-    node: &Node,
     session: &mut HttpSession,
     header: &RequestHeader,
+    patience: Duration,
 ) -> Result<StatusCode, SendError> {
     session
         .write_request_header(Box::new(header.clone()))
         .await
         .map_err(|error| read_error(&error, SendError::Closed))?;
-    let whole = timeout(millis(node.config.timeouts.first_byte_ms), async {
+    let whole = timeout(patience, async {
         for _ in 0..INFORMATIONAL_MAX {
             session
                 .read_response()
@@ -319,7 +323,8 @@ pub(crate) fn wire_header(sealed: &SealedRequest) -> Option<RequestHeader> {
     Some(header)
 }
 
-fn connect_error(error: &pingora_error::Error) -> SendError {
+/// Why a connection could not be made.
+pub(crate) fn connect_error(error: &pingora_error::Error) -> SendError {
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => SendError::ConnectTimeout,
         ErrorType::TLSHandshakeFailure
