@@ -22,6 +22,14 @@ use crate::work::Work;
 /// rather than let through unremembered.
 const NONCES_MAX: usize = 65_536;
 
+/// Fields that an edge may add to a visitor's: who asked, which way it came, the
+/// control block and its signature.
+const HOP_FIELDS_MAX: usize = 16;
+
+/// Bytes of those fields. The names of all others stand once more in what the
+/// signature covers, so a head may come out at twice its length besides.
+const HOP_BYTES_MAX: usize = 4 * 1024;
+
 /// A running node. One per process, except in a demo or a test.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -63,11 +71,7 @@ impl Node {
         observer: Observer,
         draining: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let head_limits = HeadLimits {
-            bytes_max: config.limits.head_bytes_max,
-            fields_max: config.limits.fields_max,
-            body_bytes_max: config.limits.request_body_bytes_max,
-        };
+        let head_limits = head_limits(config.role, &config.limits);
         let store = Store::new(store::Bounds {
             bytes_max: config.store.bytes_max,
             variants_max: config.store.variants_max,
@@ -103,5 +107,44 @@ impl Node {
     /// Whether a drain has begun.
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+}
+
+/// What the door lets in. An upper tier lets in what an edge with the same limits
+/// sends it: a visitor whose request an edge takes must not be able to make an
+/// upper tier refuse it, unsigned, before it has read the control block.
+fn head_limits(role: Role, limits: &config::Limits) -> HeadLimits {
+    let (fields_more, bytes_times, bytes_more) = match role {
+        Role::Edge => (0, 1, 0),
+        Role::UpperTier => (HOP_FIELDS_MAX, 2, HOP_BYTES_MAX),
+    };
+    HeadLimits {
+        bytes_max: limits
+            .head_bytes_max
+            .saturating_mul(bytes_times)
+            .saturating_add(bytes_more),
+        fields_max: limits.fields_max.saturating_add(fields_more),
+        body_bytes_max: limits.request_body_bytes_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upper_tier_takes_more_than_an_edge_does() {
+        let limits = config::Limits {
+            head_bytes_max: 1_000,
+            fields_max: 20,
+            request_body_bytes_max: 7,
+            ..config::Limits::default()
+        };
+        for (role, bytes_max, fields_max) in [(Role::Edge, 1_000, 20), (Role::UpperTier, 6_096, 36)]
+        {
+            let found = head_limits(role, &limits);
+            let seen = (found.bytes_max, found.fields_max, found.body_bytes_max);
+            assert_eq!(seen, (bytes_max, fields_max, 7), "{role:?}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use control::{Scheme, Verified};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_cache::RequestFacts;
 use observe::{Protocol, StrippedFrom};
 
@@ -98,6 +99,7 @@ fn enter(
     arrival: &mut Arrival,
     now_ms: u64,
 ) -> Result<Entered, Box<Answer>> {
+    join_cookies(&mut arrival.fields);
     let entered = if node.is_edge() {
         from_visitor(node, conn, live, arrival)?
     } else {
@@ -231,6 +233,23 @@ fn from_tier(
         tier: Some(verified),
         key,
     })
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may split `Cookie`; everybody else reads one line. An
+/// upper tier gets it joined, so there this changes nothing that is signed.
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let mut joined = first.as_bytes().to_vec();
+    let mut several = false;
+    for crumb in crumbs {
+        several = true;
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if several && let Ok(joined) = HeaderValue::try_from(joined) {
+        fields.insert(COOKIE, joined);
+    }
 }
 
 fn key_of(site: &Site, scheme: Scheme, checked: &Checked, fields: &HeaderMap) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::Method;
+use http::header::UPGRADE;
 use observe::Protocol;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::Stream;
@@ -15,11 +16,11 @@ use tokio::io::AsyncReadExt;
 use super::admit::{Arrival, admit};
 use super::head::{self, Framing, Head, Refusal};
 use super::replay::{Extent, Replay};
-use super::write::{Manner, Sent, Writer};
+use super::write::{Manner, Writer};
 use super::{Conn, DOOR, h2};
 use crate::answer::Answer;
 use crate::clock::Stopwatch;
-use crate::pass::Proxy;
+use crate::pass::{Proxy, UPGRADED_IDLE_MS};
 use crate::report;
 use crate::serve;
 use crate::state::Node;
@@ -124,7 +125,7 @@ impl Door {
             };
             inbuf.reserve(READ_BYTES);
             let read = pingora_timeout::timeout(millis(wait_ms), stream.read_buf(inbuf));
-            let read = if inbuf_idle(idle, first) {
+            let read = if idle || first {
                 tokio::select! {
                     biased;
                     read = read => read,
@@ -219,6 +220,9 @@ impl Door {
                 let sent = writer
                     .write(stream, self.node.name(), &mut answer, manner)
                     .await;
+                if !sent.whole {
+                    answer.story.detail = "cut_off".into();
+                }
                 report::done(
                     &self.node,
                     &request,
@@ -239,8 +243,7 @@ impl Door {
                 sent
             }
         };
-        let Sent { keep_alive, .. } = sent;
-        keep_alive
+        sent.keep_alive
     }
 
     /// Gives one request to pingora's session and proxy, its bytes unread, and
@@ -253,7 +256,7 @@ impl Door {
     ) -> Option<(Stream, BytesMut)> {
         let extent = match head.checked.framing {
             // Where the protocol may change, everything that follows belongs to it.
-            _ if head.fields.contains_key(http::header::UPGRADE) => Extent::Open,
+            _ if head.fields.contains_key(UPGRADE) => Extent::Open,
             Framing::None => Extent::Bytes(head.wire_len as u64),
             Framing::Length(body) => Extent::Bytes((head.wire_len as u64).saturating_add(body)),
             Framing::Chunked => Extent::Chunks {
@@ -264,7 +267,12 @@ impl Door {
         let mut session = ServerSession::new_http1(Box::new(replay));
         let timeouts = &self.node.config.timeouts;
         session.set_keepalive(Some(timeouts.keepalive_ms.div_ceil(1000)));
-        session.set_read_timeout(Some(millis(timeouts.request_body_ms)));
+        let silence_ms = if head.fields.contains_key(UPGRADE) {
+            UPGRADED_IDLE_MS
+        } else {
+            timeouts.request_body_ms
+        };
+        session.set_read_timeout(Some(millis(silence_ms)));
         session.set_write_timeout(Some(millis(timeouts.write_ms)));
         let reused = DOOR
             .scope(
@@ -279,10 +287,6 @@ impl Door {
         let replay = stream.into_any().downcast::<Replay>().ok()?;
         Some(replay.into_parts())
     }
-}
-
-fn inbuf_idle(idle: bool, first: bool) -> bool {
-    idle || first
 }
 
 fn begins_http2(inbuf: &[u8]) -> bool {

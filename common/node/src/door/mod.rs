@@ -18,6 +18,7 @@ pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod proxy_protocol;
 pub(crate) mod replay;
+pub(crate) mod target;
 pub(crate) mod tls;
 pub(crate) mod write;
 

@@ -3,14 +3,14 @@
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora_core::protocols::Stream;
 use pingora_timeout::timeout;
 use tokio::io::AsyncWriteExt;
 
 use crate::answer::{self, Answer, Body, Head};
-use crate::fill::body::{Broken, Reader};
+use crate::fill::body::{Broken, Cut, Reader};
 
 /// Buffers of one connection, used again from answer to answer.
 #[derive(Debug, Default)]
@@ -74,8 +74,7 @@ impl Writer {
             } => {
                 let mut growing = GrowingBody {
                     reader,
-                    skip: *skip,
-                    left: *length,
+                    cut: Cut::new(*skip, *length),
                     chunked: framing == Framing::Chunked,
                 };
                 growing
@@ -166,8 +165,7 @@ impl Framing {
 
 struct GrowingBody<'a> {
     reader: &'a mut Reader,
-    skip: u64,
-    left: Option<u64>,
+    cut: Cut,
     chunked: bool,
 }
 
@@ -190,7 +188,7 @@ impl GrowingBody<'_> {
             }
         };
         loop {
-            if self.left == Some(0) {
+            if self.cut.is_over() {
                 return write_all(stream, [head, &[], &[]], patience).await;
             }
             let next = match first.take() {
@@ -199,7 +197,7 @@ impl GrowingBody<'_> {
             };
             match next {
                 Ok(Some(chunk)) => {
-                    let chunk = self.wanted(chunk);
+                    let chunk = self.cut.wanted(chunk);
                     if chunk.is_empty() {
                         continue;
                     }
@@ -217,7 +215,7 @@ impl GrowingBody<'_> {
                     head.put_slice(b"0\r\n\r\n");
                     return write_all(stream, [head, &[], &[]], patience).await;
                 }
-                Ok(None) if self.left.is_some_and(|left| left > 0) => {
+                Ok(None) if self.cut.misses_something() => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 Ok(None) => return write_all(stream, [head, &[], &[]], patience).await,
@@ -226,19 +224,6 @@ impl GrowingBody<'_> {
                 }
             }
         }
-    }
-
-    /// The part of a chunk that belongs to what was asked for.
-    fn wanted(&mut self, mut chunk: Bytes) -> Bytes {
-        let skipped = self.skip.min(chunk.len() as u64);
-        self.skip -= skipped;
-        let mut chunk = chunk.split_off(skipped as usize);
-        if let Some(left) = &mut self.left {
-            let bytes = (*left).min(chunk.len() as u64);
-            *left -= bytes;
-            chunk.truncate(bytes as usize);
-        }
-        chunk
     }
 }
 

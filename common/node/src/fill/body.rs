@@ -320,6 +320,44 @@ impl Drop for Reader {
     }
 }
 
+/// The part of a body that one answer sends.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    skip: u64,
+    /// Bytes still to send, where that is known.
+    left: Option<u64>,
+}
+
+impl Cut {
+    /// `length` bytes, or all, behind the first `skip`.
+    pub(crate) fn new(skip: u64, length: Option<u64>) -> Self {
+        Self { skip, left: length }
+    }
+
+    /// What of the next chunk belongs to the part.
+    pub(crate) fn wanted(&mut self, mut chunk: Bytes) -> Bytes {
+        let skipped = self.skip.min(chunk.len() as u64);
+        self.skip -= skipped;
+        let mut chunk = chunk.split_off(skipped as usize);
+        if let Some(left) = &mut self.left {
+            let bytes = (*left).min(chunk.len() as u64);
+            *left -= bytes;
+            chunk.truncate(bytes as usize);
+        }
+        chunk
+    }
+
+    /// Nothing more belongs to the part.
+    pub(crate) fn is_over(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// The body ended before the part did.
+    pub(crate) fn misses_something(&self) -> bool {
+        self.left.is_some_and(|left| left > 0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,11 +167,7 @@ fn no_way(route: &Route) -> Failure {
 
 fn failure(error: SendError, target: &str) -> Failure {
     Failure {
-        status: if error.is_timeout() {
-            StatusCode::GATEWAY_TIMEOUT
-        } else {
-            StatusCode::BAD_GATEWAY
-        },
+        status: error.status(),
         error: error.proxy_error(target),
     }
 }
@@ -271,12 +267,11 @@ async fn exchange(
                 tier: Some(result),
             })
         }
-        Err(rejection) => Err(unverified(
-            node,
-            &target.name(node),
-            &response.fields,
-            &rejection,
-        )),
+        Err(rejection) => {
+            let name = target.name(node);
+            let (status, fields) = (response.status, &response.fields);
+            Err(unverified(node, &name, status, fields, &rejection))
+        }
     }
 }
 
@@ -291,15 +286,38 @@ pub(crate) fn strip_from_origin(node: &Node, fields: &mut HeaderMap) {
     }
 }
 
+/// Whether an upper tier turned this request away at its door, where it cannot
+/// sign yet: a refusal of what the request is, in the upper tier's own name. It
+/// says nothing about the hop, so it is neither held against it nor an alarm.
+fn declined(peer: &str, status: StatusCode, fields: &HeaderMap) -> Option<SendError> {
+    let at_the_door = matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    let said = fields.get(PROXY_STATUS)?.to_str().ok()?;
+    let by_peer = said.split(';').next()?.trim().trim_matches('"') == peer;
+    (at_the_door && by_peer).then_some(SendError::Declined(status))
+}
+
 /// Tells an unsigned refusal by the upper tier from an answer that lost its
 /// signature on the way, counts it, and says so at once.
 pub(crate) fn unverified(
     node: &Node,
     peer: &str,
+    status: StatusCode,
     fields: &HeaderMap,
     rejection: &control::Rejection,
 ) -> SendError {
     let now_ms = clock::now_ms();
+    if rejection.reason == Reason::Missing
+        && let Some(declined) = declined(peer, status, fields)
+    {
+        return declined;
+    }
     if rejection.reason == Reason::Missing
         && let Some(reason) = refusal_reason(fields)
     {
@@ -308,6 +326,11 @@ pub(crate) fn unverified(
             peer: peer.to_owned(),
         };
         node.observer.event(event, now_ms);
+        if reason == Reason::Replayed.as_str() {
+            // Its memory of nonces is full, or knows this one. Either is an alarm,
+            // and neither says that it would refuse the next request.
+            return SendError::Declined(status);
+        }
         return SendError::Refused;
     }
     let event = Event::ControlRejected {
@@ -347,5 +370,33 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
         Reason::UnknownKey => "give both nodes the same key file and send SIGHUP",
         Reason::Mismatch => "compare the sites files and node names of both nodes",
         Reason::Replayed => "find who sends recorded requests to this node",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_at_the_door_is_told_from_a_lost_signature() {
+        let too_much = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let own = "upper-1; error=http_request_error; details=\"too large\"";
+        for (status, proxy_status, is_declined) in [
+            (too_much, Some(own), true),
+            (StatusCode::BAD_REQUEST, Some("\"upper-1\"; error=x"), true),
+            (too_much, Some("upper-2; error=http_request_error"), false),
+            (too_much, Some("upper-11; error=http_request_error"), false),
+            (too_much, None, false),
+            (StatusCode::OK, Some(own), false),
+            (StatusCode::FORBIDDEN, Some(own), false),
+        ] {
+            let mut fields = HeaderMap::new();
+            if let Some(value) = proxy_status {
+                fields.insert(PROXY_STATUS, value.parse().unwrap());
+            }
+            let expected = is_declined.then_some(SendError::Declined(status));
+            let found = declined("upper-1", status, &fields);
+            assert_eq!(found, expected, "{status} {proxy_status:?}");
+        }
     }
 }

@@ -351,6 +351,17 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
     let length = delivered
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    match length {
+        // RFC 9110 §8.6: a 204 has none; one that was told twice is told once.
+        _ if status == StatusCode::NO_CONTENT => {
+            delivered.remove(CONTENT_LENGTH);
+        }
+        Some(length) => {
+            let length: u64 = length;
+            delivered.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {}
+    }
     let vary = Vary::of(&delivered);
     let selector = vary.selector(&plan.request_fields, policy);
     if plan.outbound.hides(&vary, &plan.request_fields) {

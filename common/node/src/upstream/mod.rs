@@ -25,6 +25,9 @@ use tls::PeerTls;
 /// Idle upstream connections kept in all.
 const POOL_CONNECTIONS_MAX: usize = 1024;
 
+/// How much longer than for a visitor's body each tier waits for the one behind.
+const UPLOAD_SLACK_MS: u64 = 1_000;
+
 /// Everyone this node may ask.
 pub(crate) struct Upstreams {
     pub(crate) connector: Connector,
@@ -221,6 +224,19 @@ impl Target {
             Self::Upper(_) => timeouts.tier_answer_ms,
             Self::Origin { .. } => timeouts.first_byte_ms,
         }
+    }
+
+    /// How long a passed request may be without a sign of its answer. Its body may
+    /// come slowly, which is nobody's fault but the visitor's, and an upper tier
+    /// is to notice that first.
+    pub(crate) fn pass_wait_ms(&self, node: &Node) -> u64 {
+        let body_ms = node.config.timeouts.request_body_ms;
+        let slack_ms = match self {
+            Self::Upper(_) => 2 * UPLOAD_SLACK_MS,
+            Self::Origin { .. } => UPLOAD_SLACK_MS,
+        };
+        self.head_wait_ms(node)
+            .max(body_ms.saturating_add(slack_ms))
     }
 
     fn address(&self, node: &Node) -> HostPort {

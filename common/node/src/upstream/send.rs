@@ -40,6 +40,9 @@ pub(crate) enum SendError {
     Unverified,
     /// The upper tier refused our control block.
     Refused,
+    /// The upper tier would not take this one request, and said so with that
+    /// status.
+    Declined(StatusCode),
     /// We could not build the request.
     Ours,
 }
@@ -58,6 +61,7 @@ impl SendError {
             Self::Garbage => "garbage",
             Self::Unverified => "unverified",
             Self::Refused => "refused",
+            Self::Declined(_) => "declined",
             Self::Ours => "ours",
         }
     }
@@ -70,6 +74,20 @@ impl SendError {
         )
     }
 
+    /// The status of an answer that says so, where there is no other way.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            // Too much of something: only who sent it can mend that.
+            Self::Declined(
+                status @ (StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::URI_TOO_LONG
+                | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            ) => status,
+            error if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+
     /// What it means for the upstream's health. None: nothing.
     pub(crate) fn failure(self) -> Option<Failure> {
         match self {
@@ -80,7 +98,7 @@ impl SendError {
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
-            Self::Ours => None,
+            Self::Declined(_) | Self::Ours => None,
         }
     }
 
@@ -95,6 +113,7 @@ impl SendError {
             Self::ReadTimeout => "connection_read_timeout",
             Self::Closed => "connection_terminated",
             Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
+            Self::Declined(_) => "http_request_error",
             Self::Ours => "proxy_internal_error",
         };
         ProxyError::new(kind, format!("{target}: {}", self.explain()))
@@ -112,6 +131,7 @@ impl SendError {
             Self::Garbage => "its answer is not HTTP",
             Self::Unverified => "tier-result does not verify",
             Self::Refused => "it refused our tier-control",
+            Self::Declined(_) => "it would not take this request",
             Self::Ours => "the request could not be built",
         }
     }

@@ -1,0 +1,325 @@
+//! One request on its way through: whom it asks next, what goes out, and what
+//! came of it.
+
+use std::sync::Arc;
+
+use control::Receipt;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, Method, StatusCode};
+use observe::{Attempt, InFlightGuard};
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+
+use super::{UNSOUND, UNVERIFIED, lost};
+use crate::clock;
+use crate::door::head::Framing;
+use crate::fill::reach::{self, Route};
+use crate::ids;
+use crate::key::Resource;
+use crate::purge;
+use crate::report;
+use crate::request::Request;
+use crate::seal::{Outbound, Purpose, seal};
+use crate::state::Node;
+use crate::upstream::send::{SendError, framing_is_sound, wire_header};
+use crate::upstream::{PeerError, Target, host_only, millis};
+
+/// How long an upgraded connection may be silent. What is spoken on it has its own
+/// signs of life, and HTTP's patience does not apply.
+pub(crate) const UPGRADED_IDLE_MS: u64 = 5 * 60 * 1000;
+
+/// What is known once a request was let in to pass.
+#[derive(Debug)]
+pub(super) struct OnTheWay {
+    pub(super) request: Request,
+    pub(super) outbound: Outbound,
+    targets: std::vec::IntoIter<Target>,
+    /// Whom it asks now, and that target's addresses not yet tried.
+    target: Option<Target>,
+    peers: std::vec::IntoIter<HttpPeer>,
+    /// The peer asked last, and whether it may be asked once more.
+    asked: Option<HttpPeer>,
+    asked_again: bool,
+    receipt: Option<Receipt>,
+    span_id: [u8; 8],
+    attempt_from_us: u64,
+    pub(super) attempts: Vec<Attempt>,
+    /// What went wrong with the last attempt.
+    pub(super) failure: Option<SendError>,
+    pub(super) body_bytes: u64,
+    framing: Framing,
+    pub(super) upgrade: Option<HeaderValue>,
+    expects_continue: bool,
+    _visible: InFlightGuard,
+}
+
+impl OnTheWay {
+    pub(super) fn new(node: &Node, request: Request, framing: Framing) -> Self {
+        let mut outbound = Outbound::new(node, &request, Purpose::Alone);
+        let upgrade = request.fields.get(UPGRADE).cloned();
+        if let Some(upgrade) = &upgrade {
+            // What protocol to change to alters the answer, so it is sealed.
+            outbound.fields.insert(UPGRADE, upgrade.clone());
+        }
+        let expects_continue = outbound.fields.remove(EXPECT).is_some();
+        outbound.fields.remove(CONTENT_LENGTH);
+        let route = Route {
+            live: Arc::clone(&request.live),
+            site: Arc::clone(&request.site),
+            digest: request.digest().0,
+            stale_may_serve: false,
+            only_if_cached: false,
+            watch: request.watch,
+        };
+        let targets = reach::targets(node, &route, clock::now_ms());
+        Self {
+            outbound,
+            targets: targets.into_vec().into_iter(),
+            target: None,
+            peers: Vec::new().into_iter(),
+            asked: None,
+            asked_again: false,
+            receipt: None,
+            span_id: [0; 8],
+            attempt_from_us: 0,
+            attempts: Vec::new(),
+            failure: None,
+            body_bytes: 0,
+            framing,
+            upgrade,
+            expects_continue,
+            _visible: report::in_flight(node, &request, "pass"),
+            request,
+        }
+    }
+
+    /// Whom the last attempt asked.
+    pub(super) fn target_name(&self, node: &Node) -> String {
+        self.target
+            .as_ref()
+            .map_or_else(String::new, |target| target.name(node))
+    }
+
+    /// Whether there is anybody left to ask.
+    pub(super) fn has_another(&self) -> bool {
+        self.targets.len() > 0 || self.peers.len() > 0
+    }
+
+    /// Asks the peer of before once more, on a connection of its own.
+    pub(super) fn ask_again(&mut self) {
+        if let Some(peer) = self.asked.take().filter(|_| !self.asked_again) {
+            self.asked_again = true;
+            let mut peers = vec![peer];
+            peers.extend(self.peers.by_ref());
+            self.peers = peers.into_iter();
+        }
+    }
+
+    /// The next peer: another address of the same target, or the next target's.
+    pub(super) async fn next_peer(&mut self, node: &Node) -> Result<HttpPeer> {
+        if self.peers.len() == 0 {
+            self.next_target(node).await?;
+        }
+        let mut peer = self.peers.next().ok_or_else(|| {
+            let mut error = Error::explain(ErrorType::ConnectError, "no way is left");
+            error.as_up();
+            error
+        })?;
+        self.span_id = ids::span_id();
+        self.attempt_from_us = self.request.watch.elapsed_us();
+        // The seal decides what goes out; pingora adds nothing before it.
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        let patience_ms = if self.upgrade.is_some() {
+            UPGRADED_IDLE_MS
+        } else {
+            // pingora reads while it still sends, so this runs during an upload too.
+            self.target.as_ref().map_or(0, |to| to.pass_wait_ms(node))
+        };
+        peer.options.read_timeout = Some(millis(patience_ms));
+        self.asked = Some(peer.clone());
+        Ok(peer)
+    }
+
+    async fn next_target(&mut self, node: &Node) -> Result<()> {
+        let Some(target) = self.targets.next() else {
+            return Ok(());
+        };
+        let by_tier = matches!(self.target, Some(Target::Upper(_)));
+        if by_tier && matches!(target, Target::Origin { .. }) {
+            node.observer.metrics().direct();
+        }
+        let host = match &target {
+            Target::Origin { pool, .. } => pool.host_header.as_deref(),
+            Target::Upper(_) => None,
+        };
+        let host = host_only(host.unwrap_or(&self.outbound.authority)).to_owned();
+        let peers = target.peers(node, &host, clock::now_ms()).await;
+        self.target = Some(target);
+        match peers {
+            Ok(peers) => {
+                self.peers = peers.into_vec().into_iter();
+                Ok(())
+            }
+            Err(problem) => {
+                let failure = match problem {
+                    PeerError::Dns(_) => SendError::Dns,
+                    PeerError::Tls(_) => SendError::Tls,
+                };
+                self.failed(node, failure, true);
+                let mut error = Error::explain(ErrorType::ConnectError, "no address");
+                error.as_up();
+                error.set_retry(self.has_another());
+                Err(error)
+            }
+        }
+    }
+
+    /// The request head for the peer asked now: sealed, and framed.
+    pub(super) fn header(&mut self, node: &Node, body_is_empty: bool) -> Result<RequestHeader> {
+        let target = self.target.as_ref().ok_or_else(lost)?;
+        let live = &self.request.live;
+        let now_ms = clock::now_ms();
+        let sealed = seal(node, live, &self.outbound, target, self.span_id, now_ms)
+            .map_err(|_| Error::explain(ErrorType::InternalError, "it cannot be sealed"))?;
+        self.receipt = sealed.receipt().cloned();
+        let mut header = wire_header(&sealed)
+            .ok_or_else(|| Error::explain(ErrorType::InternalError, "it cannot be built"))?;
+        // Framing belongs to the connection, not to what was sealed.
+        match self.framing {
+            // RFC 9110 §8.6: where a body is expected, that there is none is said.
+            Framing::None if expects_body(&header.method) && body_is_empty => {
+                header.insert_header(CONTENT_LENGTH, 0)?;
+            }
+            Framing::None => {}
+            Framing::Length(length) => {
+                header.insert_header(CONTENT_LENGTH, length)?;
+            }
+            Framing::Chunked => {
+                header.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
+        }
+        if self.upgrade.is_some() {
+            header.insert_header(CONNECTION, "upgrade")?;
+        }
+        if self.expects_continue {
+            header.insert_header(EXPECT, "100-continue")?;
+        }
+        Ok(header)
+    }
+
+    /// Verifies the answer and takes the control fields off it. What an unsafe
+    /// method changed is no longer stored.
+    pub(super) fn accept(
+        &mut self,
+        node: &Node,
+        status: StatusCode,
+        fields: &mut HeaderMap,
+    ) -> Result<()> {
+        if !framing_is_sound(fields) {
+            self.failed(node, SendError::Garbage, true);
+            return Err(of_upstream(UNSOUND, "an unknown transfer coding"));
+        }
+        if let Some(receipt) = &self.receipt {
+            let keyring = &self.request.live.keyring;
+            match control::verify_response(status, fields, receipt, keyring, clock::now_ms()) {
+                Ok(result) => {
+                    control::strip(fields);
+                    if let Some(date_s) = result.date_s {
+                        fields.insert(DATE, http_cache::date::format(date_s.saturating_mul(1000)));
+                    }
+                }
+                Err(rejection) => {
+                    let peer = self.target_name(node);
+                    let failure = reach::unverified(node, &peer, status, fields, &rejection);
+                    self.failed(node, failure, true);
+                    return Err(of_upstream(UNVERIFIED, "tier-result does not verify"));
+                }
+            }
+        } else {
+            reach::strip_from_origin(node, fields);
+        }
+        if let Some(target) = &self.target {
+            target.report(node, clock::now_ms(), Ok(()));
+        }
+        self.record_attempt(node, Some(status.as_u16()), None);
+        self.failure = None;
+        self.invalidate(node, status, fields);
+        Ok(())
+    }
+
+    /// Takes note of a peer that could not be connected to. Its target has failed
+    /// once no address of it is left.
+    pub(super) fn not_connected(&mut self, node: &Node, failure: SendError) {
+        if self.peers.len() == 0 {
+            self.failed(node, failure, true);
+        }
+    }
+
+    /// Takes note of a failed attempt; `counts` against the target's health.
+    pub(super) fn failed(&mut self, node: &Node, failure: SendError, counts: bool) {
+        if let (Some(target), Some(why), true) = (&self.target, failure.failure(), counts) {
+            target.report(node, clock::now_ms(), Err(why));
+        }
+        self.record_attempt(node, None, Some(failure));
+        self.failure = Some(failure);
+    }
+
+    fn record_attempt(&mut self, node: &Node, status: Option<u16>, failure: Option<SendError>) {
+        let Some(target) = &self.target else { return };
+        let name = target.name(node);
+        let result = match failure {
+            None => observe::UpstreamResult::Ok,
+            Some(SendError::Unverified | SendError::Refused) => observe::UpstreamResult::Unverified,
+            Some(failure) if failure.is_timeout() => observe::UpstreamResult::Timeout,
+            Some(_) => observe::UpstreamResult::Error,
+        };
+        node.observer
+            .metrics()
+            .upstream_request(&name, target.kind(), result);
+        let now_us = self.request.watch.elapsed_us();
+        self.attempts.push(Attempt {
+            span_id: self.span_id,
+            target: name,
+            kind: target.kind(),
+            start_us: self.attempt_from_us,
+            duration_us: now_us.saturating_sub(self.attempt_from_us),
+            status,
+            error: failure.map(|failure| failure.as_str().to_owned()),
+            reused_connection: false,
+        });
+    }
+
+    /// RFC 9111 §4.4.
+    fn invalidate(&self, node: &Node, status: StatusCode, fields: &HeaderMap) {
+        let request = &self.request;
+        if !http_cache::invalidates(&request.method, status) {
+            return;
+        }
+        let targets =
+            http_cache::invalidation_targets(&request.authority, &request.path_and_query, fields);
+        for path_and_query in &targets {
+            let resource = Resource {
+                site: &request.site.config.name,
+                scheme: request.scheme,
+                host: &request.host,
+                path_and_query,
+            };
+            let rules = &request.site.config.key;
+            purge::purge_resource(node, resource, rules, clock::now_ms());
+        }
+    }
+}
+
+fn of_upstream(kind: ErrorType, why: &'static str) -> Box<Error> {
+    let mut error = Error::explain(kind, why);
+    error.as_up();
+    error
+}
+
+/// Methods whose requests have a body as a rule.
+fn expects_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
+}
