@@ -9,10 +9,15 @@
 mod admin;
 mod bodies;
 mod chain;
+mod claims;
+mod doors;
 mod fill;
 mod freshness;
+mod hand_over;
 mod hop;
 mod observe;
+mod oddities;
+mod protocols;
 mod reload;
 mod tiers;
 mod ways;
