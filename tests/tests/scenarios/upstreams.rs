@@ -1,6 +1,6 @@
 //! Whom a node asks: what it holds against them, and what it does not.
 
-use tests::{Origin, Reply, Topology, ask};
+use tests::{Origin, Reply, Topology, ask, get};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_hangs_is_held_against_nobody_but_its_origin() {
@@ -11,7 +11,7 @@ async fn a_page_that_hangs_is_held_against_nobody_but_its_origin() {
     let topology = Topology::new(&origin)
         .uppers(2)
         .site("fallback = []")
-        .every_node("[timeouts]\nfirst_byte_ms = 300")
+        .every_node("[timeouts]\nfirst_byte_ms = 300\nrequest_body_ms = 300")
         .start()
         .await;
     let edge = topology.edge(1);
@@ -35,5 +35,50 @@ async fn a_page_that_hangs_is_held_against_nobody_but_its_origin() {
     for peer in ["upper-1", "upper-2"] {
         assert_eq!(metrics.sum("upper_tier_up", &[("peer", peer)]), 1, "{peer}");
     }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_lets_in_an_upper_tier_does_not_refuse() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let limits = "[limits]\nfields_max = 40\nhead_bytes_max = 4096";
+    let topology = Topology::new(&origin).every_node(limits).start().await;
+    let many = (1..40).fold(get("/a"), |ask, number| {
+        ask.with(&format!("X-{number}"), "value")
+    });
+    let long_name = "X-".to_owned() + &"long".repeat(1_900 / 4);
+    let long = get("/a?2").with(&long_name, &"value".repeat(1_900 / 5));
+    for ask in [many, long] {
+        let answer = topology.edge(1).ask(&ask).await;
+        assert!(answer.says("Via").contains("upper-1"), "{answer:?}");
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_an_upper_tier_will_not_take_is_its_visitors_alone() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let topology = Topology::new(&origin)
+        .site("fallback = []")
+        .upper_extra("[limits]\nfields_max = 10")
+        .start()
+        .await;
+    let edge = topology.edge(1);
+    for number in 0..4 {
+        let method = if number % 2 == 0 { "GET" } else { "POST" };
+        let many = (0..50).fold(ask(method, &format!("/many?{number}")), |ask, number| {
+            ask.with(&format!("X-{number}"), "value")
+        });
+        let answer = edge.ask(&many).await;
+        assert!([431, 502].contains(&answer.status), "{answer:?}");
+        let named = answer.says("Proxy-Status");
+        assert!(named.contains("upper-1: it would not take this"), "{named}");
+    }
+    // No alarm, which `finish` looks for, and the hop is in use.
+    let metrics = edge.metrics().await;
+    assert_eq!(metrics.sum("upper_tier_up", &[("peer", "upper-1")]), 1);
+    assert_eq!(edge.get("/a").await.text(), "content");
     topology.finish().await;
 }
