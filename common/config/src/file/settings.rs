@@ -11,6 +11,12 @@ use crate::model::{AccessLog, Limits, LogLevel, Store, Telemetry, Timeouts};
 /// More than any machine has; it only catches a slip of the unit.
 const BYTES_MAX: u64 = 1 << 50;
 
+/// Nodes read at most 256 fields and about 1 MiB of a head, whatever is written
+/// here, and an upper tier leaves room for what an edge adds: 16 fields, the
+/// same bytes once more and 4 KiB.
+const FIELDS_MAX: u64 = 256 - 16;
+const HEAD_BYTES_MAX: u64 = 256 * 1024;
+
 /// A day. A longer wait is a slip of the unit.
 const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 
@@ -71,8 +77,12 @@ pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
         ("fill_bytes_in_flight_max", in_flight_max),
     );
     Some(Limits {
-        head_bytes_max: table.bytes("head_bytes_max", default.head_bytes_max, 512..=1 << 24),
-        fields_max: table.whole("fields_max", default.fields_max, 1..=10_000),
+        head_bytes_max: table.bytes(
+            "head_bytes_max",
+            default.head_bytes_max,
+            512..=HEAD_BYTES_MAX,
+        ),
+        fields_max: table.whole("fields_max", default.fields_max, 1..=FIELDS_MAX),
         request_body_bytes_max: table.bytes(
             "request_body_bytes_max",
             default.request_body_bytes_max,
