@@ -22,8 +22,8 @@ use crate::ids;
 use crate::live::{Live, Site};
 use crate::seal::{Outbound, seal};
 use crate::state::Node;
-use crate::upstream::Target;
 use crate::upstream::send::{Response, SendError, send};
+use crate::upstream::{Target, millis};
 
 /// Everything that finding a way needs to know.
 #[derive(Debug)]
@@ -127,15 +127,16 @@ pub(crate) async fn reach(
     let mut last = no_way(route);
     let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
     for target in targets {
-        let Some(left_ms) = budget_ms.checked_sub(route.watch.elapsed_ms()) else {
+        let Some(left_ms) = left_ms(budget_ms, route.watch.elapsed_ms()) else {
+            if attempts.lock().is_empty() {
+                last = no_time();
+            }
             break;
         };
         if asked_uppers && matches!(target, Target::Origin { .. }) {
             node.observer.metrics().direct();
         }
-        let attempt = attempt(node, route, outbound, &target, attempts);
-        let outcome = pingora_timeout::timeout(crate::upstream::millis(left_ms), attempt).await;
-        match outcome.unwrap_or(Err(SendError::FirstByteTimeout)) {
+        match attempt(node, route, outbound, &target, left_ms, attempts).await {
             Ok(reached) => return Ok(reached),
             Err(error) => {
                 last = failure(error, &target.name(node));
@@ -147,6 +148,22 @@ pub(crate) async fn reach(
         }
     }
     Err(last)
+}
+
+/// What is left of the time for an answer. None: nothing.
+fn left_ms(budget_ms: u64, elapsed_ms: u64) -> Option<u64> {
+    budget_ms.checked_sub(elapsed_ms).filter(|left| *left > 0)
+}
+
+/// The time went by before anybody was asked, in waiting for somebody else's fill.
+fn no_time() -> Failure {
+    Failure {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        error: ProxyError::new(
+            "http_response_timeout",
+            "no time is left to ask anybody; `answer_ms` is over",
+        ),
+    }
 }
 
 fn no_way(route: &Route) -> Failure {
@@ -172,22 +189,33 @@ fn failure(error: SendError, target: &str) -> Failure {
     }
 }
 
-/// One attempt: seal, send, verify, and take note of how it went.
+/// Whether an attempt that was cut off after `left_ms` says something about whom it
+/// asked. One that came last, when little time was left, had no fair chance.
+fn had_its_chance(left_ms: u64, wait_ms: u64) -> bool {
+    left_ms >= wait_ms / 2
+}
+
+/// One attempt of at most `left_ms`: seal, send, verify, and take note of how it
+/// went, however it ended.
 async fn attempt(
     node: &Node,
     route: &Route,
     outbound: &Outbound,
     target: &Target,
+    left_ms: u64,
     attempts: &Mutex<Vec<Attempt>>,
 ) -> Result<Reached, SendError> {
     let span_id = ids::span_id();
     let start_us = route.watch.elapsed_us();
-    let outcome = exchange(node, route, outbound, target, span_id).await;
+    let exchange = exchange(node, route, outbound, target, span_id);
+    let outcome = pingora_timeout::timeout(millis(left_ms), exchange).await;
+    let counts = outcome.is_ok() || had_its_chance(left_ms, target.head_wait_ms(node));
+    let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
     let now_ms = clock::now_ms();
     match &outcome {
         Ok(_) => target.report(node, now_ms, Ok(())),
         Err(error) => {
-            if let Some(failure) = error.failure() {
+            if let Some(failure) = error.failure().filter(|_| counts) {
                 target.report(node, now_ms, Err(failure));
             }
         }
@@ -376,6 +404,32 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_runs_out_at_its_end() {
+        for (budget_ms, elapsed_ms, left) in [
+            (30, 0, Some(30)),
+            (30, 29, Some(1)),
+            (30, 30, None),
+            (30, 31, None),
+            (0, 0, None),
+        ] {
+            assert_eq!(left_ms(budget_ms, elapsed_ms), left);
+        }
+        assert_eq!(no_time().status, StatusCode::GATEWAY_TIMEOUT);
+    }
+
+    #[test]
+    fn whoever_was_asked_last_is_not_judged_by_a_moment() {
+        for (left_ms, wait_ms, counts) in [
+            (15_000, 15_000, true),
+            (7_500, 15_000, true),
+            (7_499, 15_000, false),
+            (1, 1, true),
+        ] {
+            assert_eq!(had_its_chance(left_ms, wait_ms), counts, "{left_ms}");
+        }
+    }
 
     #[test]
     fn a_refusal_at_the_door_is_told_from_a_lost_signature() {
