@@ -152,8 +152,9 @@ impl Upstreams {
             .collect()
     }
 
-    /// Servers of a pool in the order to try: those that are up first, a
-    /// different one in front each time.
+    /// Servers of a pool in the order to try: those that are up first, and those
+    /// whose time down is over among them, a different one in front each time.
+    /// Nobody's trial is claimed: only a few of them will be asked.
     pub(crate) fn origin_order(&self, pool: &OriginPool, now_ms: u64) -> SmallVec<[usize; 8]> {
         let count = pool.servers.len();
         let first = if count > 1 {
@@ -163,12 +164,10 @@ impl Upstreams {
         };
         let mut order: SmallVec<[usize; 8]> =
             (0..count).map(|step| (first + step) % count).collect();
-        let mut origins = self.origins.lock();
+        let origins = self.origins.lock();
         order.sort_by_cached_key(|server| {
-            let health = pool.servers.get(*server).and_then(|at| origins.get_mut(at));
-            health.is_some_and(|Watched { health, .. }| {
-                !health.begin_trial(now_ms) && health.state(now_ms) != State::Up
-            })
+            let health = pool.servers.get(*server).and_then(|at| origins.get(at));
+            health.is_some_and(|seen| matches!(seen.health.state(now_ms), State::Down { .. }))
         });
         order
     }
@@ -254,6 +253,23 @@ impl Target {
         })
     }
 
+    /// Says that its turn has come. Where its time down is over this is its trial,
+    /// and until that is over the order puts it last for everybody else.
+    fn take_turn(&self, node: &Node, now_ms: u64) {
+        match self {
+            Self::Upper(at) => {
+                node.upstreams.begin_trial(*at, now_ms);
+            }
+            Self::Origin { pool, server } => {
+                let mut origins = node.upstreams.origins.lock();
+                let seen = pool.servers.get(*server).and_then(|at| origins.get_mut(at));
+                if let Some(seen) = seen {
+                    seen.health.begin_trial(now_ms);
+                }
+            }
+        }
+    }
+
     /// Peers for pingora's connector, one for each address, in order. `host` is
     /// the authority that will be sent, for SNI where the pool names none.
     pub(crate) async fn peers(
@@ -262,6 +278,7 @@ impl Target {
         host: &str,
         now_ms: u64,
     ) -> Result<SmallVec<[HttpPeer; 2]>, PeerError> {
+        self.take_turn(node, now_ms);
         let tls = match self {
             Self::Upper(at) => node
                 .upstreams
@@ -372,6 +389,46 @@ mod tests {
 
     const NOW_MS: u64 = 1_700_000_000_000;
     const WAIT_MS: u64 = 20_000;
+
+    fn server(last: u8) -> HostPort {
+        HostPort {
+            host: format!("192.0.2.{last}"),
+            port: 80,
+        }
+    }
+
+    #[test]
+    fn ordering_claims_no_trial_and_puts_those_last_that_are_down() {
+        let config = config::parse_node(
+            "role = \"edge\"\nname = \"e\"\nsites = \"s\"\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\n",
+            std::path::Path::new("edge.toml"),
+            config::Role::Edge,
+        );
+        let upstreams = Upstreams::new(&config.unwrap());
+        let pool = OriginPool {
+            name: "shop".to_owned(),
+            servers: (0..3).map(server).collect(),
+            host_header: None,
+            tls: None,
+        };
+        let mut down = Watched::new();
+        down.note(NOW_MS, WAIT_MS, Err(Failure::Connect));
+        let until_ms = NOW_MS + HealthRules::default().down_ms;
+        upstreams.origins.lock().insert(server(1), down);
+        for _ in 0..20 {
+            let order = upstreams.origin_order(&pool, until_ms - 1);
+            assert_eq!((order.len(), order.last()), (3, Some(&1)));
+        }
+        let mut first = [false; 3];
+        for _ in 0..200 {
+            let order = upstreams.origin_order(&pool, until_ms);
+            first[order[0]] = true;
+        }
+        assert_eq!(first, [true; 3], "each is asked first now and then");
+        let state = upstreams.origins.lock()[&server(1)].health.state(until_ms);
+        assert_eq!(state, State::Trial, "and nobody has claimed it");
+    }
 
     #[test]
     fn who_answers_others_is_not_down_for_what_one_page_takes() {
