@@ -405,7 +405,7 @@ mod tests {
             std::path::Path::new("edge.toml"),
             config::Role::Edge,
         );
-        let upstreams = Upstreams::new(&config.unwrap());
+        let upstreams = Upstreams::new(&config.unwrap().node);
         let pool = OriginPool {
             name: "shop".to_owned(),
             servers: (0..3).map(server).collect(),
