@@ -82,3 +82,59 @@ async fn a_request_an_upper_tier_will_not_take_is_its_visitors_alone() {
     assert_eq!(edge.get("/a").await.text(), "content");
     topology.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_took_too_long_is_counted() {
+    let origin = Origin::start().await;
+    origin.always("/hangs", Reply::silence());
+    let topology = Topology::new(&origin)
+        .uppers(0)
+        .site("fallback = [\"direct\"]")
+        .edge_extra("[timeouts]\nanswer_ms = 300")
+        .start()
+        .await;
+    let edge = topology.edge(1);
+    assert_eq!(edge.get("/hangs").await.status, 504);
+    let metrics = edge.metrics().await;
+    let timeouts = metrics.sum("upstream_requests_total", &[("result", "timeout")]);
+    assert_eq!(timeouts, 1);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_origin_costs_no_visitor_an_error() {
+    let origin = Origin::start().await;
+    // Each second request of a connection finds it closed, as after a restart.
+    let gate = tests::Gate::new();
+    origin.on("/a", {
+        let gate = gate.clone();
+        move |asked| match asked.target.as_str() {
+            "/a?again" if asked.connection < 3 => Reply::hang_up(),
+            "/a?again" => Reply::fresh("content"),
+            _ => Reply::ok("content").held_at(&gate),
+        }
+    });
+    let topology = Topology::new(&origin)
+        .uppers(0)
+        .site("fallback = [\"direct\"]")
+        .start()
+        .await;
+    let address = topology.edge(1).address();
+    let mut visitors = tokio::task::JoinSet::new();
+    for number in 0..3 {
+        visitors.spawn(async move {
+            let mut client = tests::Client::connect(address).await;
+            client.ask(&get(&format!("/a?{number}"))).await
+        });
+    }
+    // Three at once, so three connections are in the pool afterwards.
+    origin.wait_for_requests("/a", 3).await;
+    gate.open();
+    while let Some(answer) = visitors.join_next().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
+    topology.no_fill_is_running().await;
+    let answer = topology.edge(1).get("/a?again").await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "content"));
+    topology.finish().await;
+}

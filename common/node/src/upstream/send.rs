@@ -32,6 +32,7 @@ pub(crate) enum SendError {
     Tls,
     ConnectRefused,
     ConnectTimeout,
+    WriteTimeout,
     FirstByteTimeout,
     ReadTimeout,
     Closed,
@@ -55,6 +56,7 @@ impl SendError {
             Self::Tls => "tls",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
+            Self::WriteTimeout => "write_timeout",
             Self::FirstByteTimeout => "first_byte_timeout",
             Self::ReadTimeout => "read_timeout",
             Self::Closed => "closed",
@@ -70,7 +72,10 @@ impl SendError {
     pub(crate) fn is_timeout(self) -> bool {
         matches!(
             self,
-            Self::ConnectTimeout | Self::FirstByteTimeout | Self::ReadTimeout
+            Self::ConnectTimeout
+                | Self::WriteTimeout
+                | Self::FirstByteTimeout
+                | Self::ReadTimeout
         )
     }
 
@@ -94,7 +99,9 @@ impl SendError {
             Self::Dns | Self::Tls | Self::ConnectRefused | Self::ConnectTimeout => {
                 Some(Failure::Connect)
             }
-            Self::FirstByteTimeout | Self::ReadTimeout => Some(Failure::Timeout),
+            Self::WriteTimeout | Self::FirstByteTimeout | Self::ReadTimeout => {
+                Some(Failure::Timeout)
+            }
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
@@ -109,6 +116,7 @@ impl SendError {
             Self::Tls => "tls_protocol_error",
             Self::ConnectRefused => "connection_refused",
             Self::ConnectTimeout => "connection_timeout",
+            Self::WriteTimeout => "connection_write_timeout",
             Self::FirstByteTimeout => "http_response_timeout",
             Self::ReadTimeout => "connection_read_timeout",
             Self::Closed => "connection_terminated",
@@ -125,6 +133,7 @@ impl SendError {
             Self::Tls => "the TLS handshake failed",
             Self::ConnectRefused => "it cannot be connected to",
             Self::ConnectTimeout => "connecting took too long",
+            Self::WriteTimeout => "it does not take our request",
             Self::FirstByteTimeout => "it did not answer in time",
             Self::ReadTimeout => "its answer stalled",
             Self::Closed => "it closed the connection before its answer was complete",
@@ -193,13 +202,14 @@ async fn send_to(
 ) -> Result<Response, SendError> {
     let header = wire_header(sealed).ok_or(SendError::Ours)?;
     let patience = millis(target.head_wait_ms(node));
-    // A pooled connection may have died while idle; one that is new has not.
-    for _ in 0..2 {
+    // A pooled connection may have died while idle, and after a restart of the
+    // upstream all of them have: the second one is new.
+    for asked in [&peer, &unpooled(&peer)] {
         let request_ms = clock::now_ms();
         let (mut session, reused) = node
             .upstreams
             .connector
-            .get_http_session(&peer)
+            .get_http_session(asked)
             .await
             .map_err(|error| connect_error(&error))?;
         session.read_timeout = Some(patience);
@@ -221,7 +231,7 @@ async fn send_to(
                     request_ms,
                     response_ms: clock::now_ms(),
                     session: Box::new(session),
-                    peer: Box::new(peer),
+                    peer: Box::new(peer.clone()),
                 });
             }
             Err(SendError::Closed) if reused => {}
@@ -229,6 +239,14 @@ async fn send_to(
         }
     }
     Err(SendError::Closed)
+}
+
+/// The same peer where no connection of the pool fits it.
+pub(crate) fn unpooled(peer: &HttpPeer) -> HttpPeer {
+    let mut peer = peer.clone();
+    // Connections are released as the peer's own, whose group is 0.
+    peer.group_key = fastrand::u64(1..);
+    peer
 }
 
 async fn exchange(
@@ -239,7 +257,7 @@ async fn exchange(
     session
         .write_request_header(Box::new(header.clone()))
         .await
-        .map_err(|error| read_error(&error, SendError::Closed))?;
+        .map_err(|error| read_error(&error, SendError::WriteTimeout))?;
     let whole = timeout(patience, async {
         for _ in 0..INFORMATIONAL_MAX {
             session
