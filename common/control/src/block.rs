@@ -95,7 +95,8 @@ pub struct ControlBlock {
     pub hop: u8,
     /// `node`: the sending node, which must own the signing key.
     pub node: String,
-    /// `epoch`: the purge epoch the sender has seen.
+    /// `epoch`: 0 where the sender never purged this key, else one more than the
+    /// milliseconds since it did.
     pub epoch: u64,
     /// `scheme`: the visitor's.
     pub scheme: Scheme,

@@ -1,7 +1,7 @@
 //! Purging, and the epochs that keep purged content from coming back.
 //!
 //! A purge at this node is remembered by key for a while. Requests to the next
-//! tier carry the time of the key's last purge as `epoch`; an upper tier that
+//! tier say in `epoch` how long ago the key's last purge was; an upper tier that
 //! still holds something from before it fetches anew. So purging an edge first
 //! cannot refill the old content from the tier behind it.
 
@@ -47,7 +47,7 @@ impl Recent {
     }
 
     /// When it last happened to `key`, 0 where it never did.
-    pub(crate) fn epoch(&self, key: KeyDigest) -> u64 {
+    pub(crate) fn last(&self, key: KeyDigest) -> u64 {
         let last = self.last.lock();
         if last.at_ms.is_empty() {
             return 0;
@@ -56,27 +56,34 @@ impl Recent {
     }
 }
 
-/// Heeds the epoch an edge sends along: the time, by its own clock, of its last
-/// purge of the key. Only a change of it means anything here; what follows is by
-/// our clock, so clocks need not agree.
-pub(crate) fn heed(node: &Node, request: &Request) {
-    let epoch = request.epoch();
-    if epoch == 0 {
-        return;
+/// Two requests may put one purge a little apart: each was on its way for a while.
+const SAME_PURGE_MS: u64 = 50;
+
+/// The epoch to send for a key at `now_ms`: 0 where it was not purged here, else one
+/// more than the milliseconds since it was. A duration, so that clocks need not agree.
+pub(crate) fn epoch(node: &Node, key: KeyDigest, now_ms: u64) -> u64 {
+    match node.purged.last(key) {
+        0 => 0,
+        purged_ms => now_ms.saturating_sub(purged_ms) + 1,
     }
+}
+
+/// When, by our clock, the edge that asks says it purged the key; 0 where it says
+/// nothing. It counts here from now on as if it had been made here.
+pub(crate) fn heed(node: &Node, request: &Request) -> u64 {
     let Some(verified) = &request.tier else {
-        return;
+        return 0;
     };
-    let block = verified.block();
-    let mut named = block.node.clone().into_bytes();
-    named.push(0);
-    named.extend_from_slice(&block.key.0);
-    let edge_and_key = KeyDigest::of(&named);
-    if epoch > node.heeded.epoch(edge_and_key) {
-        node.heeded.remember(edge_and_key, epoch);
-        node.purged.remember(request.digest(), request.received_ms);
-        node.store.purge(&request.key);
+    let Some(ago_ms) = verified.block().epoch.checked_sub(1) else {
+        return 0;
+    };
+    let said_ms = request.received_ms.saturating_sub(ago_ms);
+    let known_ms = node.purged.last(request.digest());
+    if said_ms <= known_ms.saturating_add(SAME_PURGE_MS) {
+        return known_ms;
     }
+    node.purged.remember(request.digest(), said_ms);
+    said_ms
 }
 
 /// What came of a purge.
@@ -165,14 +172,14 @@ mod tests {
     #[test]
     fn epochs_are_remembered_within_a_bound() {
         let purged = Recent::default();
-        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
+        assert_eq!(purged.last(KeyDigest::of(b"a")), 0);
         purged.remember(KeyDigest::of(b"a"), 5);
         purged.remember(KeyDigest::of(b"a"), 9);
-        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 9);
+        assert_eq!(purged.last(KeyDigest::of(b"a")), 9);
         for other in 0..KEYS_MAX {
             purged.remember(KeyDigest::of(&other.to_be_bytes()), 10);
         }
-        assert_eq!(purged.epoch(KeyDigest::of(b"a")), 0);
+        assert_eq!(purged.last(KeyDigest::of(b"a")), 0);
         assert_eq!(purged.last.lock().at_ms.len(), KEYS_MAX);
     }
 }

@@ -71,11 +71,4 @@ impl Request {
             .as_ref()
             .is_some_and(|verified| verified.block().background)
     }
-
-    /// When the asking edge last purged this key; 0 where it never did.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.tier
-            .as_ref()
-            .map_or(0, |verified| verified.block().epoch)
-    }
 }

@@ -20,6 +20,7 @@ use crate::fields::{self, TRACEPARENT};
 use crate::ids;
 use crate::key;
 use crate::live::Live;
+use crate::purge;
 use crate::request::Request;
 use crate::state::Node;
 use crate::upstream::Target;
@@ -74,7 +75,6 @@ pub(crate) struct Outbound {
     rev: String,
     key: KeyDigest,
     hop: u8,
-    epoch: u64,
     scheme: Scheme,
     trace_id: [u8; 16],
     sampled: bool,
@@ -114,7 +114,6 @@ impl Outbound {
             rev: request.site.rev.clone(),
             key,
             hop: request.hop().saturating_add(1),
-            epoch: node.purged.epoch(key),
             scheme: request.scheme,
             trace_id: request.trace.trace_id,
             sampled: request.trace.sampled,
@@ -209,7 +208,7 @@ pub(crate) fn seal(
                 key: outbound.key,
                 hop: outbound.hop,
                 node: node.name().to_owned(),
-                epoch: outbound.epoch,
+                epoch: purge::epoch(node, outbound.key, now_ms),
                 scheme: outbound.scheme,
                 trace: TraceIds {
                     trace_id: outbound.trace_id,

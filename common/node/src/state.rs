@@ -49,8 +49,6 @@ pub(crate) struct Node {
     pub(crate) replay: Mutex<ReplayGuard>,
     /// When keys were last purged here.
     pub(crate) purged: Recent,
-    /// What edges last said of their purges, by edge and key.
-    pub(crate) heeded: Recent,
     /// Keys whose responses are too large to keep: a part of one is asked for alone.
     pub(crate) oversized: Recent,
     /// Turns true when the node begins to drain.
@@ -84,7 +82,6 @@ impl Node {
             observer,
             replay: Mutex::new(ReplayGuard::new(NONCES_MAX)),
             purged: Recent::default(),
-            heeded: Recent::default(),
             oversized: Recent::default(),
             draining,
             work: Work::default(),

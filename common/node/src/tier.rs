@@ -9,6 +9,7 @@ use crate::clock;
 use crate::fields::ProxyError;
 use crate::fill::reach::remedy;
 use crate::live::Live;
+use crate::purge;
 use crate::request::Request;
 use crate::state::Node;
 
@@ -113,7 +114,7 @@ pub(crate) fn sign_fields(
         outcome,
         age_ms,
         date_s,
-        epoch: node.purged.epoch(verified.block().key),
+        epoch: purge::epoch(node, verified.block().key, clock::now_ms()),
         tags: Vec::new(),
     };
     let own = live.keyring.signing(node.name());

@@ -47,8 +47,6 @@ pub struct Object {
     pub stored_ms: u64,
     /// Cache tags.
     pub tags: Vec<String>,
-    /// Purge epoch under which it was fetched.
-    pub epoch: u64,
 }
 
 impl Object {

@@ -52,7 +52,6 @@ pub(crate) fn object(
         upstream_cache_status: None,
         stored_ms: RECEIVED_MS + age_ms,
         tags: Vec::new(),
-        epoch: 0,
     })
 }
 

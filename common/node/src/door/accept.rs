@@ -84,33 +84,16 @@ async fn connection(
     listening: &Listening,
     socket: TcpStream,
     peer: SocketAddr,
-    draining: ShutdownWatch,
+    mut draining: ShutdownWatch,
 ) {
     let _ = socket.set_nodelay(true);
-    let mut socket = L4Stream::from(socket);
-    let patience = millis(node.config.timeouts.head_ms);
-    let peer = if listening.proxy_protocol {
-        match pingora_timeout::timeout(patience, read_proxy_header(&mut socket)).await {
-            Ok(Some(source)) => source.unwrap_or(peer),
-            Ok(None) | Err(_) => {
-                node.observer.metrics().door_refused("proxy_protocol");
-                return;
-            }
-        }
-    } else {
-        peer
+    let opened = tokio::select! {
+        opened = open(node, listening, socket, peer) => opened,
+        // Nobody has asked for anything yet.
+        _ = draining.changed() => return,
     };
-    let stream: Stream = match &listening.tls {
-        None => Box::new(socket),
-        Some(acceptor) => {
-            match pingora_timeout::timeout(patience, acceptor.tls_handshake(socket)).await {
-                Ok(Ok(stream)) => Box::new(stream),
-                Ok(Err(_)) | Err(_) => {
-                    node.observer.metrics().door_refused("tls_handshake");
-                    return;
-                }
-            }
-        }
+    let Some((stream, peer)) = opened else {
+        return;
     };
     let conn = Arc::new(Conn {
         peer,
@@ -131,6 +114,42 @@ async fn connection(
         draining,
     };
     door.serve(stream).await;
+}
+
+/// What comes before the first request: the PROXY header and the TLS handshake.
+/// None where they fail, which is counted.
+async fn open(
+    node: &Node,
+    listening: &Listening,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> Option<(Stream, SocketAddr)> {
+    let mut socket = L4Stream::from(socket);
+    let patience = millis(node.config.timeouts.head_ms);
+    let peer = if listening.proxy_protocol {
+        match pingora_timeout::timeout(patience, read_proxy_header(&mut socket)).await {
+            Ok(Some(source)) => source.unwrap_or(peer),
+            Ok(None) | Err(_) => {
+                node.observer.metrics().door_refused("proxy_protocol");
+                return None;
+            }
+        }
+    } else {
+        peer
+    };
+    let stream: Stream = match &listening.tls {
+        None => Box::new(socket),
+        Some(acceptor) => {
+            match pingora_timeout::timeout(patience, acceptor.tls_handshake(socket)).await {
+                Ok(Ok(stream)) => Box::new(stream),
+                Ok(Err(_)) | Err(_) => {
+                    node.observer.metrics().door_refused("tls_handshake");
+                    return None;
+                }
+            }
+        }
+    };
+    Some((stream, peer))
 }
 
 /// The address a PROXY header names: `Some(None)` where it names none, `None`

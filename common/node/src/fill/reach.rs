@@ -94,6 +94,7 @@ pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Targ
                     targets.push(Target::Origin {
                         pool: Arc::clone(&site.pool),
                         server,
+                        tls: route.site.origin_tls.clone(),
                     });
                 }
             }

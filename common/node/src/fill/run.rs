@@ -219,10 +219,6 @@ fn revalidated(plan: &Plan, answer: &Reached) -> Option<(Object, bool)> {
         upstream_cache_status: upstream,
         stored_ms: answer.response.request_ms,
         tags: stored.tags.clone(),
-        epoch: plan
-            .node
-            .purged
-            .epoch(control::KeyDigest(plan.route.digest)),
     };
     Some((object, may_be_stored))
 }
@@ -533,10 +529,6 @@ impl Carrier<'_> {
             upstream_cache_status: self.fetched.upstream_cache_status.clone(),
             stored_ms: self.answer.response.request_ms,
             tags: Vec::new(),
-            epoch: plan
-                .node
-                .purged
-                .epoch(control::KeyDigest(plan.route.digest)),
         };
         plan.node.store.put(&plan.ticket, Arc::new(object))
     }

@@ -71,7 +71,7 @@ async fn board(
         reload,
         rev: request.site.rev.clone(),
     };
-    let purged_ms = node.purged.epoch(request.digest());
+    let purged_ms = node.purged.last(request.digest());
     let (mut passenger, pilot) = Flights::board(node, key, purged_ms);
     let leads = pilot.is_some();
     let mut dropped_cookies = false;

@@ -65,12 +65,14 @@ pub(crate) async fn fetch_answer(node: &Arc<Node>, request: &Request, fetch: Fet
 /// Looks into the store and decides.
 pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Lookup {
     let policy = &request.site.policy;
-    purge::heed(node, request);
+    let purged_ms = purge::heed(node, request);
     let glance = node.store.glance(&request.key);
     let entry = node.store.get(&request.key);
     let stored = entry
         .as_ref()
-        .and_then(|entry| entry.select(&request.fields, policy));
+        .and_then(|entry| entry.select(&request.fields, policy))
+        // The edge that asks has purged what was fetched before.
+        .filter(|object| purged_ms == 0 || object.stored_ms > purged_ms);
     let facts = stored.map(|object| &object.facts);
     let fetch = |why, detail, purpose| {
         Lookup::Fetch(Fetch {
@@ -134,7 +136,7 @@ fn purpose(node: &Node, request: &Request, entry: Option<&store::Entry>, now_ms:
         || entry.is_some_and(|entry| entry.passes(now_ms))
         || seal::is_for_one(request)
         // A part of what will not be kept is fetched as that part.
-        || (request.facts.has_range() && node.oversized.epoch(request.digest()) > 0);
+        || (request.facts.has_range() && node.oversized.last(request.digest()) > 0);
     if alone {
         Purpose::Alone
     } else {
@@ -224,7 +226,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
         reload: false,
         rev: request.site.rev.clone(),
     };
-    let (passenger, pilot) = Flights::board(node, key, node.purged.epoch(request.digest()));
+    let (passenger, pilot) = Flights::board(node, key, node.purged.last(request.digest()));
     drop(passenger);
     if let Some(pilot) = pilot {
         let stored = Some(Arc::clone(object));

@@ -36,7 +36,6 @@ pub(crate) struct Upstreams {
     pub(crate) uppers: Vec<Upper>,
     pub(crate) candidates: Candidates,
     origins: Mutex<HashMap<HostPort, Watched, ahash::RandomState>>,
-    origin_tls: Mutex<HashMap<String, Result<PeerTls, String>, ahash::RandomState>>,
 }
 
 impl std::fmt::Debug for Upstreams {
@@ -51,7 +50,7 @@ impl std::fmt::Debug for Upstreams {
 #[derive(Debug)]
 pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
-    pub(crate) tls: Option<Result<PeerTls, String>>,
+    tls: Option<Result<Arc<PeerTls>, String>>,
     health: Mutex<Watched>,
 }
 
@@ -100,6 +99,8 @@ pub(crate) enum Target {
     Origin {
         pool: Arc<OriginPool>,
         server: usize,
+        /// TLS towards the pool, where it wants it.
+        tls: Option<Arc<PeerTls>>,
     },
 }
 
@@ -109,7 +110,10 @@ impl Upstreams {
             .upper_tiers
             .iter()
             .map(|upper| Upper {
-                tls: upper.tls.as_ref().map(PeerTls::load),
+                tls: upper
+                    .tls
+                    .as_ref()
+                    .map(|tls| PeerTls::load(tls).map(Arc::new)),
                 config: upper.clone(),
                 health: Mutex::new(Watched::new()),
             })
@@ -121,7 +125,6 @@ impl Upstreams {
             candidates: Candidates::new(names),
             uppers,
             origins: Mutex::default(),
-            origin_tls: Mutex::default(),
         }
     }
 
@@ -181,17 +184,6 @@ impl Upstreams {
                 .is_none_or(|seen| !matches!(seen.health.state(now_ms), State::Down { .. }))
         })
     }
-
-    fn origin_tls(&self, pool: &OriginPool) -> Option<Result<PeerTls, String>> {
-        let tls = pool.tls.as_ref()?;
-        let mut known = self.origin_tls.lock();
-        Some(
-            known
-                .entry(format!("{tls:?}"))
-                .or_insert_with(|| PeerTls::load(tls))
-                .clone(),
-        )
-    }
 }
 
 impl Target {
@@ -245,7 +237,7 @@ impl Target {
                 .uppers
                 .get(*at)
                 .map(|upper| upper.config.address.clone()),
-            Self::Origin { pool, server } => pool.servers.get(*server).cloned(),
+            Self::Origin { pool, server, .. } => pool.servers.get(*server).cloned(),
         };
         found.unwrap_or_else(|| HostPort {
             host: "nobody.invalid".to_owned(),
@@ -260,7 +252,7 @@ impl Target {
             Self::Upper(at) => {
                 node.upstreams.begin_trial(*at, now_ms);
             }
-            Self::Origin { pool, server } => {
+            Self::Origin { pool, server, .. } => {
                 let mut origins = node.upstreams.origins.lock();
                 let seen = pool.servers.get(*server).and_then(|at| origins.get_mut(at));
                 if let Some(seen) = seen {
@@ -284,10 +276,11 @@ impl Target {
                 .upstreams
                 .uppers
                 .get(*at)
-                .and_then(|upper| upper.tls.clone()),
-            Self::Origin { pool, .. } => node.upstreams.origin_tls(pool),
+                .and_then(|upper| upper.tls.clone())
+                .transpose()
+                .map_err(PeerError::Tls)?,
+            Self::Origin { tls, .. } => tls.clone(),
         };
-        let tls = tls.transpose().map_err(PeerError::Tls)?;
         let addresses = node
             .upstreams
             .resolver
@@ -296,7 +289,7 @@ impl Target {
             .map_err(PeerError::Dns)?;
         Ok(addresses
             .into_iter()
-            .map(|address| peer(node, address, tls.as_ref(), host))
+            .map(|address| peer(node, address, tls.as_deref(), host))
             .collect())
     }
 
@@ -322,7 +315,7 @@ impl Target {
                     }
                 }
             }
-            Self::Origin { pool, server } => {
+            Self::Origin { pool, server, .. } => {
                 let Some(address) = pool.servers.get(*server) else {
                     return;
                 };

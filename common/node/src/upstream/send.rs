@@ -72,10 +72,7 @@ impl SendError {
     pub(crate) fn is_timeout(self) -> bool {
         matches!(
             self,
-            Self::ConnectTimeout
-                | Self::WriteTimeout
-                | Self::FirstByteTimeout
-                | Self::ReadTimeout
+            Self::ConnectTimeout | Self::WriteTimeout | Self::FirstByteTimeout | Self::ReadTimeout
         )
     }
 
