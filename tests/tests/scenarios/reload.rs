@@ -1,6 +1,6 @@
 //! A node's beginning, its changes while it runs, and its end.
 
-use tests::{Client, Gate, Origin, Reply, TestNode, Topology, ask, get, signing_key};
+use tests::{Client, Gate, H2Client, Origin, Reply, TestNode, Topology, ask, get, signing_key};
 use tokio::net::TcpStream;
 
 /// The usual site, and a second one.
@@ -240,6 +240,65 @@ async fn a_drain_ends_with_the_last_request() {
         assert!(client.closed().await.is_empty());
     }
     tests::within(10, &mut draining).await.unwrap();
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_with_the_last_stream() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    origin.always("/held", Reply::fresh("late").held_at(&gate));
+    origin.always("/a", Reply::fresh("content"));
+    let mut topology = Topology::new(&origin).start().await;
+    let edge = topology.take_edge(1);
+    let mut idle = H2Client::connect(edge.address()).await;
+    assert_eq!(idle.ask(&get("/a")).await.text(), "content");
+    let busy = H2Client::connect(edge.address()).await;
+    let streams = [get("/held"), ask("POST", "/held").body("x")].map(|ask| busy.begin(&ask));
+    gate.arrivals(2).await;
+    let mut draining = tokio::spawn(edge.into_running().drain());
+    // The idle one is told to go; it cannot ask any more.
+    tests::until("no further stream is taken", async || {
+        idle.try_ask(&get("/a")).await.is_none().then_some(())
+    })
+    .await;
+    assert!(!draining.is_finished(), "two streams are under way");
+    gate.open();
+    for stream in streams {
+        assert_eq!(stream.await.unwrap().text(), "late");
+    }
+    tests::within(10, &mut draining).await.unwrap();
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_nobody_who_has_not_asked() {
+    let origin = Origin::start().await;
+    let mut topology = Topology::new(&origin)
+        .listener("proxy_protocol = true")
+        .tls_listener()
+        .start()
+        .await;
+    let edge = topology.take_edge(1);
+    let mut silent = Vec::new();
+    // Nothing at all, the beginning of a PROXY header, that of a TLS record.
+    for (listener, begun) in [
+        (0, ""),
+        (1, ""),
+        (1, "PROXY TCP4 "),
+        (2, ""),
+        (2, "\u{16}\u{3}\u{1}"),
+    ] {
+        let mut client = Client::connect(edge.listener(listener)).await;
+        client.send(begun).await;
+        silent.push(client);
+    }
+    tests::until("all of them are connected", async || {
+        let connected = edge.metrics().await.sum("connections", &[]);
+        (connected == 5).then_some(())
+    })
+    .await;
+    tests::within(5, edge.into_running().drain()).await;
     topology.finish().await;
 }
 
