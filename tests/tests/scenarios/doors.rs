@@ -1,7 +1,7 @@
 //! What visitors may throw at an edge: a clear answer under its own name, nothing
 //! of it at the origin, and a node that serves on.
 
-use tests::{H2Client, HOST, Origin, Reply, TestNode, Topology, get};
+use tests::{Gate, H2Client, HOST, Origin, Reply, TestNode, Topology, get};
 
 /// What must come of one thing that is no request: status and the counter's reason.
 type Case = (String, u16, &'static str);
@@ -326,18 +326,23 @@ async fn a_head_has_to_come_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_bounded_and_room_is_used_again() {
     let origin = Origin::start().await;
+    let gate = Gate::new();
     origin.always("/good", Reply::fresh("content"));
+    origin.always("/slow", Reply::fresh("slow").held_at(&gate));
     let limits = "[limits]\nconnections_max = 2";
     let topology = Topology::new(&origin).edge_extra(limits).start().await;
     let edge = topology.edge(1);
     let mut first = edge.client().await;
-    assert_eq!(first.ask(&get("/good")).await.status, 200);
-    topology.no_fill_is_running().await;
+    first.send(get("/slow").bytes()).await;
+    gate.arrivals(1).await;
+    // The fill that runs for the first takes no visitor's place.
     let mut second = edge.client().await;
     assert_eq!(second.ask(&get("/good")).await.status, 200);
     assert_eq!(edge.client().await.closed().await, "", "no room");
     assert_eq!(refused(edge, "connections_max").await, 1);
 
+    gate.open();
+    assert_eq!(first.response().await.text(), "slow");
     drop(first);
     tests::until("there is room again", async || {
         let mut third = edge.client().await;
