@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Method, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::{HeaderMap, Method, Response, StatusCode};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use topology::State;
@@ -52,7 +52,15 @@ impl ServeHttp for Admin {
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        let page = self.page(&method, uri.path(), uri.query(), token.as_deref());
+        let by_page = is_from_a_web_page(&head.headers);
+        let page = if by_page && !method.is_safe() {
+            Page::plain(
+                StatusCode::FORBIDDEN,
+                "a web page asked for this; ask with curl or `headwater purge`\n",
+            )
+        } else {
+            self.page(&method, uri.path(), uri.query(), token.as_deref())
+        };
         let length = page.text.len();
         let mut response = Response::new(page.text.into_bytes());
         *response.status_mut() = page.status;
@@ -174,6 +182,13 @@ impl Admin {
             }
         }
     }
+}
+
+/// Whether a browser sent this for a web page, which may be anybody's: on loopback
+/// being there is all the permission that is asked for. Browsers put `Origin` on
+/// every unsafe request (Fetch §3.2), and newer ones say the relation besides.
+fn is_from_a_web_page(fields: &HeaderMap) -> bool {
+    fields.contains_key(ORIGIN) || fields.contains_key("sec-fetch-site")
 }
 
 /// A node is ready when any permitted way to content is up, whatever the upper
