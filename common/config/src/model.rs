@@ -202,6 +202,8 @@ pub struct Timeouts {
     pub laggard_ms: u64,
     /// The whole wait for an answer from all ways together.
     pub answer_ms: u64,
+    /// How long a drain waits for the last request before it cuts what is left.
+    pub drain_ms: u64,
 }
 
 impl Timeouts {

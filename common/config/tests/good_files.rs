@@ -117,6 +117,7 @@ collapse_ms = 8
 pool_idle_ms = 9
 laggard_ms = 10
 answer_ms = 11
+drain_ms = 12
 
 [telemetry]
 access_log = "file:logs/access.log"
@@ -346,8 +347,9 @@ fn every_setting_of_a_node_file_arrives() {
         waits.pool_idle_ms,
         waits.laggard_ms,
         waits.answer_ms,
+        waits.drain_ms,
     ];
-    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 10, 7, 8, 9, 10, 11]);
+    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 10, 7, 8, 9, 10, 11, 12]);
     let telemetry = &node.telemetry;
     let log = AccessLog::File("/etc/headwater/logs/access.log".into());
     assert_eq!(telemetry.access_log, log);

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{AccessLog, Loaded, LogLevel, Role};
-use observe::{Event, Observer, Settings};
+use observe::{Event, InFlightRow, Observer, Settings};
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
 use pingora_core::server::configuration::ServerConf;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::Admin;
 use crate::clock;
@@ -22,12 +23,24 @@ use crate::door::tls;
 use crate::live::Live;
 use crate::pass::{Pass, Proxy};
 use crate::state::Node;
+use crate::upstream::millis;
 
 /// Ways one passed request may try, pingora's count included.
 const PASS_TRIES_MAX: usize = 8;
 
 /// How long the observer may take to flush at the end.
 const FLUSH: Duration = Duration::from_secs(3);
+
+/// How long what was cut may take to notice.
+const CUT: Duration = Duration::from_secs(1);
+
+/// Requests that are named where a drain has to cut them; the rest is counted.
+const CUT_NAMED_MAX: usize = 10;
+
+/// Connections of the administrative listener, each for one request and not for
+/// longer than that: it must answer when everything else is in disorder.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+const ADMIN_REQUEST: Duration = Duration::from_secs(30);
 
 /// How a node is started, beyond its configuration.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +105,7 @@ pub struct Running {
     node: Arc<Node>,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
+    admin_task: JoinHandle<()>,
     draining: watch::Sender<bool>,
     config_path: Option<PathBuf>,
 }
@@ -166,7 +180,7 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             watch_draining.clone(),
         ));
     }
-    tokio::spawn(serve_admin(Arc::clone(&node), admin_socket, admin));
+    let admin_task = tokio::spawn(serve_admin(Arc::clone(&node), admin_socket, admin));
     for warning in warnings {
         let event = Event::Note {
             level: observe::Level::Warn,
@@ -181,6 +195,7 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         node,
         addresses,
         admin,
+        admin_task,
         draining,
         config_path: options.config_path,
     })
@@ -256,14 +271,61 @@ impl Running {
         }
     }
 
-    /// Stops accepting and returns when the last request is over.
+    /// Stops accepting and returns when the last request is over. What lasts longer
+    /// than `drain_ms` is cut, and named in the log.
     pub async fn drain(self) {
         self.begin_drain();
-        self.node.work.is_over().await;
+        let work = &self.node.work;
+        let patience = millis(self.node.config.timeouts.drain_ms);
+        if tokio::time::timeout(patience, work.is_over())
+            .await
+            .is_err()
+        {
+            self.tell_what_is_cut();
+            work.cut();
+            // A fill has no reader any more; it ends with the process.
+            let _ = tokio::time::timeout(CUT, work.is_over()).await;
+        }
         let observer = self.node.observer.clone();
         let flushed = tokio::task::spawn_blocking(move || observer.shutdown(FLUSH));
         let _ = flushed.await;
+        // The drain was watched through it, to its end.
+        self.admin_task.abort();
+        let _ = self.admin_task.await;
     }
+
+    fn tell_what_is_cut(&self) {
+        let now_ms = clock::now_ms();
+        let requests = self.node.observer.in_flight(now_ms);
+        let message = what_is_cut(
+            self.node.config.timeouts.drain_ms,
+            self.node.work.count(),
+            &requests,
+        );
+        let level = observe::Level::Warn;
+        self.node
+            .observer
+            .event(Event::Note { level, message }, now_ms);
+    }
+}
+
+/// What a drain that lasted too long leaves behind.
+fn what_is_cut(drain_ms: u64, pieces: usize, requests: &[InFlightRow]) -> String {
+    let mut message = format!(
+        "the drain was not over after `drain_ms` ({drain_ms} ms): cut {pieces} connections and fills"
+    );
+    for (at, row) in requests.iter().take(CUT_NAMED_MAX).enumerate() {
+        message += if at == 0 { ", among them " } else { "; " };
+        message += &format!(
+            "{} {}{} for {} after {} ms",
+            row.method, row.host, row.path, row.client, row.age_ms
+        );
+    }
+    let unnamed = requests.len().saturating_sub(CUT_NAMED_MAX);
+    if unnamed > 0 {
+        message += &format!("; and {unnamed} more requests");
+    }
+    message
 }
 
 async fn bind(
@@ -295,24 +357,32 @@ fn proxy(node: &Arc<Node>) -> Arc<Proxy> {
     Arc::new(proxy)
 }
 
-/// The administrative listener serves until the process ends: a drain is watched
-/// through it.
+/// The administrative listener serves until a drain is over, since that is watched
+/// through it. Its connections end with this task.
 async fn serve_admin(node: Arc<Node>, socket: TcpListener, address: SocketAddr) {
-    let draining = node.draining.clone();
+    // pingora keeps no connection for another request where a shutdown is near.
+    let (_near, shutdown) = watch::channel(true);
     let app = Arc::new(HttpServer::new_app(Admin {
         on_loopback: address.ip().is_loopback(),
         node,
     }));
+    let mut connections = JoinSet::new();
     loop {
-        match socket.accept().await {
-            Ok((stream, _)) => {
-                let (app, draining) = (Arc::clone(&app), draining.clone());
-                tokio::spawn(async move {
-                    let stream = Box::new(L4Stream::from(stream));
-                    app.process_new(stream, &draining).await;
-                });
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        // The others wait in the system's queue.
+        let has_room = connections.len() < ADMIN_CONNECTIONS_MAX;
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            accepted = socket.accept(), if has_room => match accepted {
+                Ok((stream, _)) => {
+                    let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+                    connections.spawn(async move {
+                        let stream = Box::new(L4Stream::from(stream));
+                        let serving = app.process_new(stream, &shutdown);
+                        let _ = tokio::time::timeout(ADMIN_REQUEST, serving).await;
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
         }
     }
 }
@@ -357,4 +427,36 @@ fn log_target(telemetry: &config::Telemetry) -> (observe::LogTarget, observe::Le
         LogLevel::Info => observe::Level::Info,
     };
     (target, level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_drain_cuts_is_named_up_to_a_number() {
+        let row = InFlightRow {
+            started_ms: 0,
+            age_ms: 400,
+            method: "GET".to_owned(),
+            host: "shop.example".to_owned(),
+            path: "/live".to_owned(),
+            phase: "serve",
+            client: "192.0.2.1".to_owned(),
+        };
+        for (requests, end) in [
+            (0, "cut 12 connections and fills"),
+            (
+                1,
+                "among them GET shop.example/live for 192.0.2.1 after 400 ms",
+            ),
+            (10, "GET shop.example/live for 192.0.2.1 after 400 ms"),
+            (12, "; and 2 more requests"),
+        ] {
+            let rows = vec![row.clone(); requests];
+            let message = what_is_cut(300, 12, &rows);
+            assert!(message.contains("`drain_ms` (300 ms)"), "{message}");
+            assert!(message.ends_with(end), "{message}");
+        }
+    }
 }

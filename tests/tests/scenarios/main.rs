@@ -8,6 +8,7 @@
 
 mod admin;
 mod bodies;
+mod bounds;
 mod chain;
 mod claims;
 mod commands;
@@ -25,4 +26,5 @@ mod protocols;
 mod reload;
 mod signals;
 mod tiers;
+mod upstreams;
 mod ways;

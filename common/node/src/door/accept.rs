@@ -58,7 +58,8 @@ pub(crate) async fn accept(
                 let (listening, draining) = (Arc::clone(&listening), draining.clone());
                 tokio::spawn(async move {
                     node.observer.metrics().connection_opened();
-                    connection(&node, proxy, &listening, socket, peer, draining).await;
+                    let serving = connection(&node, proxy, &listening, socket, peer, draining);
+                    busy.1.run(serving).await;
                     node.observer.metrics().connection_closed();
                     drop(busy);
                 });
