@@ -3,6 +3,7 @@
 //! An address is believed only as far as the chain of trusted proxies reaches:
 //! walking from the nearest hop outwards, the first address that is not a
 //! trusted proxy is the visitor. What lies beyond it, the visitor wrote itself.
+//! The same holds for the scheme: whoever names the visitor says how it came.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,65 +22,83 @@ pub(crate) struct Visitor {
     pub(crate) https: Option<bool>,
 }
 
+/// What one proxy says of whom it was asked by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Hop {
+    /// None where it is obfuscated or unreadable.
+    address: Option<IpAddr>,
+    https: Option<bool>,
+}
+
 /// The visitor of a request that `peer` sent.
 pub(crate) fn visitor(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> Visitor {
+    // A listener on `[::]` sees IPv4 as `::ffff:a.b.c.d`, and no operator does.
+    let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    let mut visitor = Visitor {
+        address: peer,
+        https: None,
+    };
     if !is_trusted(&peer) {
-        return Visitor {
-            address: peer,
-            https: None,
-        };
+        return visitor;
     }
     // `Forwarded` (RFC 7239) says more than `X-Forwarded-*`; where both stand,
     // the standard one counts.
-    let (mut chain, https) = if fields.contains_key(FORWARDED) {
+    let mut chain = if fields.contains_key(FORWARDED) {
         forwarded(fields)
     } else {
-        (x_forwarded_for(fields), x_forwarded_proto(fields))
+        x_forwarded(fields)
     };
-    let mut address = peer;
-    while is_trusted(&address) {
-        match chain.pop() {
-            Some(Some(next)) => address = next,
+    while is_trusted(&visitor.address)
+        && let Some(hop) = chain.pop()
+    {
+        visitor.https = hop.https.or(visitor.https);
+        match hop.address {
+            Some(address) => visitor.address = address,
             // An obfuscated or unreadable hop ends what can be believed.
-            Some(None) | None => break,
+            None => break,
         }
     }
-    Visitor { address, https }
+    visitor
 }
 
-/// Hops of `Forwarded`, outermost first, and the outermost `proto`.
-fn forwarded(fields: &HeaderMap) -> (Vec<Option<IpAddr>>, Option<bool>) {
-    let mut chain = Vec::new();
-    let mut https = None;
-    for element in elements(fields, FORWARDED.as_str()) {
-        let mut address = None;
-        for pair in element.split(';') {
-            let Some((name, value)) = pair.split_once('=') else {
-                continue;
-            };
+/// Hops of `Forwarded`, outermost first.
+fn forwarded(fields: &HeaderMap) -> Vec<Hop> {
+    let hop = |element: &str| {
+        let mut hop = Hop::default();
+        for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
             let value = value.trim().trim_matches('"');
             match name.trim().to_ascii_lowercase().as_str() {
-                "for" => address = parse_address(value),
-                "proto" if https.is_none() => https = scheme(value),
+                "for" => hop.address = parse_address(value),
+                "proto" => hop.https = scheme(value),
                 _ => {}
             }
         }
-        chain.push(address);
-    }
-    (chain, https)
+        hop
+    };
+    elements(fields, FORWARDED.as_str()).map(hop).collect()
 }
 
-fn x_forwarded_for(fields: &HeaderMap) -> Vec<Option<IpAddr>> {
-    elements(fields, X_FORWARDED_FOR)
+/// Hops of `X-Forwarded-For`, outermost first, each with its scheme: some proxies
+/// append one a hop, others keep a single one.
+fn x_forwarded(fields: &HeaderMap) -> Vec<Hop> {
+    let addresses = elements(fields, X_FORWARDED_FOR)
         .map(|element| parse_address(element.trim()))
+        .collect::<Vec<_>>();
+    let schemes = elements(fields, X_FORWARDED_PROTO)
+        .map(|element| scheme(element.trim()))
+        .collect::<Vec<_>>();
+    let hops = addresses.len().max(1);
+    (0..hops)
+        .map(|at| {
+            // Both are counted from the right, where the nearest proxy wrote.
+            let from_right = hops - at;
+            let address = addresses.get(at).copied().flatten();
+            let scheme = schemes.len().checked_sub(from_right);
+            let https = scheme.and_then(|at| schemes.get(at).copied().flatten());
+            Hop { address, https }
+        })
         .collect()
-}
-
-fn x_forwarded_proto(fields: &HeaderMap) -> Option<bool> {
-    elements(fields, X_FORWARDED_PROTO)
-        .next()
-        .and_then(|value| scheme(value.trim()))
 }
 
 fn scheme(value: &str) -> Option<bool> {
@@ -100,13 +119,12 @@ fn elements<'a>(fields: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'
 
 /// An address with or without port and brackets.
 fn parse_address(text: &str) -> Option<IpAddr> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(address);
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(address.ip());
-    }
-    text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+    let address = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()))
+        .ok()
+        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -168,12 +186,64 @@ mod tests {
 
     #[test]
     fn the_scheme_comes_from_trusted_proxies_alone() {
-        let proto = [("x-forwarded-proto", "https")];
-        assert_eq!(see("10.0.0.1", &proto).https, Some(true));
-        assert_eq!(see("192.0.2.9", &proto).https, None);
-        assert_eq!(
-            see("10.0.0.1", &[("x-forwarded-proto", "gopher")]).https,
-            None
-        );
+        let (xff, xfp) = ("x-forwarded-for", "x-forwarded-proto");
+        for (peer, fields, expected) in [
+            ("10.0.0.1", vec![(xfp, "https")], Some(true)),
+            ("192.0.2.9", vec![(xfp, "https")], None),
+            ("10.0.0.1", vec![(xfp, "gopher")], None),
+            // One scheme for the whole way, or one a hop.
+            (
+                "10.0.0.1",
+                vec![(xff, "1.1.1.1, 10.0.0.2"), (xfp, "https")],
+                Some(true),
+            ),
+            (
+                "10.0.0.1",
+                vec![(xff, "1.1.1.1, 10.0.0.2"), (xfp, "https, http")],
+                Some(true),
+            ),
+            // What the visitor wrote stands to the left of what our proxy appended.
+            (
+                "10.0.0.1",
+                vec![(xff, "1.1.1.1"), (xfp, "https, http")],
+                Some(false),
+            ),
+            ("10.0.0.1", vec![(xfp, "https, http")], Some(false)),
+            (
+                "10.0.0.1",
+                vec![(
+                    "forwarded",
+                    "for=9.9.9.9;proto=https, for=1.1.1.1;proto=http",
+                )],
+                Some(false),
+            ),
+            (
+                "10.0.0.1",
+                vec![(
+                    "forwarded",
+                    "for=1.1.1.1;proto=https, for=10.0.0.2;proto=http",
+                )],
+                Some(true),
+            ),
+            (
+                "10.0.0.1",
+                vec![("forwarded", "for=9.9.9.9;proto=http, for=_a;proto=https")],
+                Some(true),
+            ),
+        ] {
+            assert_eq!(see(peer, &fields).https, expected, "{peer} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn ipv4_is_ipv4_on_any_listener() {
+        for (peer, forwarded_for, expected) in [
+            ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "1.2.3.4, ::ffff:10.0.0.2", "1.2.3.4"),
+            ("::ffff:192.0.2.9", "198.51.100.1", "192.0.2.9"),
+        ] {
+            let seen = see(peer, &[("x-forwarded-for", forwarded_for)]);
+            assert_eq!(seen.address, expected.parse::<IpAddr>().unwrap(), "{peer}");
+        }
     }
 }
