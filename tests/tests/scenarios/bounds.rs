@@ -1,7 +1,7 @@
 //! What never ends by itself: drains, admin connections and HTTP/2 have an end.
 
-use tests::{Gate, Origin, Reply, Topology, ask, get, within};
-use tokio::io::AsyncReadExt as _;
+use tests::{Gate, HOST, Origin, Reply, Topology, ask, get, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,26 +64,41 @@ async fn no_web_page_purges() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_that_says_nothing_is_ended() {
+async fn http2_that_says_or_takes_nothing_is_ended() {
     let origin = Origin::start().await;
-    let topology = Topology::new(&origin)
-        .edge_extra("[timeouts]\nhead_ms = 300\nkeepalive_ms = 400\npool_idle_ms = 100")
+    origin.always("/a", Reply::fresh("content"));
+    let waits = "head_ms = 300\nkeepalive_ms = 400\npool_idle_ms = 100\nwrite_ms = 300";
+    let mut topology = Topology::new(&origin)
+        .edge_extra(&format!("[timeouts]\n{waits}"))
+        .tls_listener()
         .start()
         .await;
-    let address = topology.edge(1).address();
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let edge = topology.take_edge(1);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-    let whole = [&preface[..], &settings[..]].concat();
-    // A preface and then nothing; all of the handshake and then nothing.
-    for sent in [&preface[..], &whole[..]] {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, sent)
-            .await
-            .unwrap();
-        let mut rest = Vec::new();
-        let ended = within(5, stream.read_to_end(&mut rest)).await;
-        // Whether by an end or by a reset.
-        let _ = ended;
+    // SETTINGS_INITIAL_WINDOW_SIZE 0: nothing of a body may be sent.
+    let no_window = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0];
+    let fields = [b"\x82\x86\x04\x02/a\x01\x0c", &b"shop.example"[..]].concat();
+    let head = [0, 0, fields.len() as u8, 1, 5, 0, 0, 0, 1];
+    for (what, sent) in [
+        ("a preface alone", preface.clone()),
+        ("no request", [&preface[..], &settings].concat()),
+        (
+            "no room for the answer",
+            [&preface[..], &no_window, &head, &fields].concat(),
+        ),
+    ] {
+        let mut stream = TcpStream::connect(edge.address()).await.unwrap();
+        stream.write_all(&sent).await.unwrap();
+        let ended = within(5, stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "{what}: {ended:?}");
     }
+    // Over TLS it is agreed on, and then not spoken.
+    let door = edge.listener(1);
+    let (mut stream, spoken) = topology.authority().connect(door, HOST, &["h2"]).await;
+    assert_eq!(spoken.as_deref(), Some("h2"));
+    // Whether TLS says goodbye is another matter.
+    let _ = within(5, stream.read_to_end(&mut Vec::new())).await;
+    edge.into_running().drain().await;
     topology.finish().await;
 }

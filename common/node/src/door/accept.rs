@@ -102,9 +102,7 @@ async fn connection(
         http2: listening.http2,
     });
     if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-        let bounds = h2::Bounds {
-            head_bytes_max: node.head_limits.bytes_max,
-        };
+        let bounds = h2::Bounds::of(node);
         h2::serve(&proxy, stream, &conn, bounds, &draining).await;
         return;
     }

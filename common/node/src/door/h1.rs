@@ -60,9 +60,7 @@ impl Door {
                 Read::Closed => return,
                 Read::Http2 => {
                     let replay = Replay::new(stream, inbuf.freeze(), Extent::Open);
-                    let bounds = h2::Bounds {
-                        head_bytes_max: self.node.head_limits.bytes_max,
-                    };
+                    let bounds = h2::Bounds::of(&self.node);
                     h2::serve(
                         &self.proxy,
                         Box::new(replay),
