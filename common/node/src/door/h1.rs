@@ -20,8 +20,10 @@ use super::write::{Manner, Writer};
 use super::{Conn, DOOR, h2};
 use crate::answer::Answer;
 use crate::clock::Stopwatch;
+use crate::fill::interim;
 use crate::pass::{Proxy, UPGRADED_IDLE_MS};
 use crate::report;
+use crate::request::Request;
 use crate::serve;
 use crate::state::Node;
 use crate::upstream::millis;
@@ -208,8 +210,7 @@ impl Door {
                 let mut answer = match serve::look_up(&self.node, &request, request.received_ms) {
                     serve::Lookup::Answer(answer) => answer,
                     serve::Lookup::Fetch(fetch) => {
-                        let _visible = report::in_flight(&self.node, &request, "fetch");
-                        Box::pin(serve::fetch_answer(&self.node, &request, fetch)).await
+                        self.fetched(stream, writer, &request, fetch, minor).await
                     }
                 };
                 let manner = self.manner(minor, keep_alive);
@@ -242,6 +243,36 @@ impl Door {
             }
         };
         sent.keep_alive
+    }
+
+    /// Waits for what is not stored, writing interim answers as they come.
+    async fn fetched(
+        &self,
+        stream: &mut Stream,
+        writer: &mut Writer,
+        request: &Request,
+        mut fetch: serve::Fetch,
+        minor: u8,
+    ) -> Answer {
+        let _visible = report::in_flight(&self.node, request, "fetch");
+        let (teller, mut interims) = interim::channel();
+        // RFC 9110 §15.2: an HTTP/1.0 client would take one for the answer.
+        fetch.interim = (minor >= 1).then_some(teller);
+        let patience = self.manner(minor, true).patience;
+        let mut answer = Box::pin(serve::fetch_answer(&self.node, request, fetch));
+        let answer = loop {
+            tokio::select! {
+                biased;
+                Some(interim) = interims.recv() => {
+                    writer.write_interim(stream, &interim, patience).await;
+                }
+                answer = &mut answer => break answer,
+            }
+        };
+        while let Ok(interim) = interims.try_recv() {
+            writer.write_interim(stream, &interim, patience).await;
+        }
+        answer
     }
 
     /// Gives one request to pingora's session and proxy, its bytes unread, and

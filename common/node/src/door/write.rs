@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::answer::{self, Answer, Body, Head};
 use crate::fill::body::{Broken, Cut, Reader};
+use crate::fill::interim::Interim;
 
 /// Buffers of one connection, used again from answer to answer.
 #[derive(Debug, Default)]
@@ -90,6 +91,22 @@ impl Writer {
         sent.whole = result.is_ok();
         sent.keep_alive &= sent.whole;
         sent
+    }
+
+    /// Writes an interim answer. False: the client is gone.
+    pub(crate) async fn write_interim(
+        &mut self,
+        stream: &mut Stream,
+        interim: &Interim,
+        patience: Duration,
+    ) -> bool {
+        self.head.clear();
+        answer::write_status_line(&mut self.head, interim.status);
+        answer::write_fields(&mut self.head, &interim.fields);
+        self.head.put_slice(b"\r\n");
+        write_all(stream, [&self.head, &[], &[]], patience)
+            .await
+            .is_ok()
     }
 
     fn write_head(

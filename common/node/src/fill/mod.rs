@@ -6,5 +6,6 @@
 
 pub(crate) mod body;
 pub(crate) mod flight;
+pub(crate) mod interim;
 pub(crate) mod reach;
 pub(crate) mod run;

@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use topology::{Question, State, Topology, Way, ways};
 
 use super::flight::Failure;
+use super::interim::Teller;
 use crate::clock::{self, Stopwatch};
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -36,6 +37,8 @@ pub(crate) struct Route {
     /// Only the stores of the hierarchy may answer.
     pub(crate) only_if_cached: bool,
     pub(crate) watch: Stopwatch,
+    /// Where to tell of interim answers, if anybody listens.
+    pub(crate) interim: Option<Teller>,
 }
 
 /// An answer that may be acted upon.
@@ -273,7 +276,7 @@ async fn exchange(
         span_id,
         clock::now_ms(),
     )?;
-    let mut response = send(node, target, &sealed).await?;
+    let mut response = send(node, target, &sealed, route.interim.as_ref()).await?;
     let Some(receipt) = sealed.receipt() else {
         strip_from_origin(node, &mut response.fields);
         return Ok(Reached {

@@ -82,6 +82,7 @@ impl Plan {
                 stale_may_serve,
                 only_if_cached: request.facts.only_if_cached(),
                 watch: request.watch,
+                interim: None,
             },
             outbound: Outbound::new(node, request, purpose),
             purpose,
@@ -558,6 +559,7 @@ impl Carrier<'_> {
             stale_may_serve: false,
             only_if_cached: false,
             watch: clock::Stopwatch::start(),
+            interim: None,
         };
         let attempts = &self.pilot.flight.attempts;
         let Ok(answer) = reach(&self.plan.node, &route, &outbound, attempts).await else {

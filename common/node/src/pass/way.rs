@@ -73,6 +73,7 @@ impl OnTheWay {
             stale_may_serve: false,
             only_if_cached: false,
             watch: request.watch,
+            interim: None,
         };
         let targets = reach::targets(node, &route, clock::now_ms());
         Self {

@@ -81,6 +81,7 @@ async fn board(
         if reload {
             plan.outbound.reload();
         }
+        plan.route.interim.clone_from(&fetch.interim);
         dropped_cookies = plan.outbound.dropped_cookies;
         launch(plan, pilot);
     }
@@ -149,6 +150,7 @@ async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
     let (mut passenger, pilot) = Flights::alone();
     let stored = fetch.stored.clone();
     let mut plan = Plan::new(node, request, Purpose::Alone, stored, fetch.glance);
+    plan.route.interim.clone_from(&fetch.interim);
     // An HTTP/1.0 client knows no Cache-Control, and asks as it can.
     if request.facts.demands_validation() {
         plan.outbound.reload();

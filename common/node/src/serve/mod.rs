@@ -17,6 +17,7 @@ use store::{Glance, Object};
 use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::flight::{FlightKey, Flights};
+use crate::fill::interim::Teller;
 use crate::fill::run::{Plan, launch};
 use crate::purge;
 use crate::report;
@@ -44,6 +45,8 @@ pub(crate) struct Fetch {
     pub(crate) purpose: Purpose,
     /// From before the store was asked, so that a purge since then is noticed.
     pub(crate) glance: Glance,
+    /// Where to tell of interim answers, if the door can write them.
+    pub(crate) interim: Option<Teller>,
 }
 
 /// Answers a GET or HEAD, waiting for nothing where it can.
@@ -81,6 +84,7 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
             stored: stored.cloned(),
             purpose,
             glance,
+            interim: None,
         })
     };
     let purpose = || purpose(node, request, entry.as_deref(), now_ms);

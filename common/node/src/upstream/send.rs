@@ -20,6 +20,7 @@ use topology::Failure;
 use super::{PeerError, Target, host_only, millis};
 use crate::clock;
 use crate::fields::ProxyError;
+use crate::fill::interim::{self, Teller};
 use crate::state::Node;
 
 /// Informational answers before the final one; more is not an answer.
@@ -168,6 +169,7 @@ pub(crate) async fn send(
     node: &Node,
     target: &Target,
     sealed: &SealedRequest,
+    interim: Option<&Teller>,
 ) -> Result<Response, SendError> {
     let now_ms = clock::now_ms();
     let peers = target
@@ -179,7 +181,7 @@ pub(crate) async fn send(
         })?;
     let mut last = SendError::Dns;
     for peer in peers {
-        match send_to(node, target, peer, sealed).await {
+        match send_to(node, target, peer, sealed, interim).await {
             Ok(response) => return Ok(response),
             // The next address of the same name, but only while none was connected to.
             Err(
@@ -196,6 +198,7 @@ async fn send_to(
     target: &Target,
     peer: HttpPeer,
     sealed: &SealedRequest,
+    interim: Option<&Teller>,
 ) -> Result<Response, SendError> {
     let header = wire_header(sealed).ok_or(SendError::Ours)?;
     let patience = millis(target.head_wait_ms(node));
@@ -211,7 +214,7 @@ async fn send_to(
             .map_err(|error| connect_error(&error))?;
         session.read_timeout = Some(patience);
         session.write_timeout = Some(millis(node.config.timeouts.write_ms));
-        match exchange(&mut session, &header, patience).await {
+        match exchange(&mut session, &header, patience, interim).await {
             Ok(status) => {
                 session.read_timeout = Some(millis(node.config.timeouts.between_bytes_ms));
                 let fields = session
@@ -250,6 +253,7 @@ async fn exchange(
     session: &mut HttpSession,
     header: &RequestHeader,
     patience: Duration,
+    teller: Option<&Teller>,
 ) -> Result<StatusCode, SendError> {
     session
         .write_request_header(Box::new(header.clone()))
@@ -264,7 +268,11 @@ async fn exchange(
             match session.get_status() {
                 // An upgrade nobody asked for, or a status outside HTTP.
                 Some(StatusCode::SWITCHING_PROTOCOLS) => return Err(SendError::Garbage),
-                Some(status) if status.is_informational() => {}
+                Some(status) if status.is_informational() => {
+                    if let (Some(teller), Some(head)) = (teller, session.resp_header()) {
+                        interim::tell(teller, status, &head.headers);
+                    }
+                }
                 Some(status) if status.as_u16() < 600 => return Ok(status),
                 _ => return Err(SendError::Garbage),
             }
