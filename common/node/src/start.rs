@@ -42,6 +42,10 @@ const CUT_NAMED_MAX: usize = 10;
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 const ADMIN_REQUEST: Duration = Duration::from_secs(30);
 
+/// pingora's pool of connections says "error" where a connection was lost to a race
+/// and another one is opened. What fails for good is in our own records.
+const QUIET: [&str; 1] = ["pingora_core::connectors"];
+
 /// How a node is started, beyond its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -410,7 +414,7 @@ fn settings(config: &config::Node) -> Settings {
 /// When the log's file cannot be opened.
 pub fn install_log(telemetry: &config::Telemetry) -> std::io::Result<()> {
     let (target, level) = log_target(telemetry);
-    observe::install_log(&target, level).map(drop)
+    observe::install_log(&target, level, &QUIET).map(drop)
 }
 
 /// Where and from what level the process logs.

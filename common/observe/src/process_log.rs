@@ -74,12 +74,13 @@ impl Level {
 
 /// Installs the process's log and says whether this call did. Only the first call
 /// with a target other than `Off` does anything; later ones return `Ok(false)`.
+/// Lines through `log` from the modules in `quiet` are left out.
 ///
 /// # Errors
 ///
 /// The file cannot be opened for appending, or the writer's thread not be started.
 /// Nothing is installed then, and the call may be repeated.
-pub fn install_log(target: &LogTarget, level: Level) -> io::Result<bool> {
+pub fn install_log(target: &LogTarget, level: Level, quiet: &[&str]) -> io::Result<bool> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock();
     if *installed {
@@ -98,7 +99,10 @@ pub fn install_log(target: &LogTarget, level: Level) -> io::Result<bool> {
         return Ok(false);
     }
     // An error means that someone else bridges `log` already. Ours still works.
-    let _bridged = tracing_log::LogTracer::init_with_filter(level.bridge());
+    let _bridged = tracing_log::LogTracer::builder()
+        .with_max_level(level.bridge())
+        .ignore_all(quiet.iter().copied())
+        .init();
     Ok(true)
 }
 
@@ -131,10 +135,10 @@ mod tests {
 
     #[test]
     fn off_installs_nothing_and_a_bad_file_says_why() {
-        assert!(!install_log(&LogTarget::Off, Level::Info).unwrap());
+        assert!(!install_log(&LogTarget::Off, Level::Info, &[]).unwrap());
         let nowhere = LogTarget::File("/nonexistent/dir/headwater.log".into());
         assert_eq!(
-            install_log(&nowhere, Level::Info).unwrap_err().kind(),
+            install_log(&nowhere, Level::Info, &[]).unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
     }

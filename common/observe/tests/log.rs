@@ -24,9 +24,9 @@ fn two_nodes_and_a_library_share_one_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("headwater.log");
     let target = LogTarget::File(path.clone());
-    assert!(install_log(&target, Level::Info).unwrap());
+    assert!(install_log(&target, Level::Info, &["noisy::part"]).unwrap());
     assert!(
-        !install_log(&target, Level::Info).unwrap(),
+        !install_log(&target, Level::Info, &[]).unwrap(),
         "the second call installs nothing"
     );
 
@@ -53,6 +53,8 @@ fn two_nodes_and_a_library_share_one_log() {
         3_000,
     );
     log::info!("a library's line");
+    log::error!(target: "noisy::part", "a quiet module's line");
+    log::info!(target: "noisy", "another module's line");
     log::debug!("a whole request");
     log::trace!("a whole request");
     assert!(first.shutdown(Duration::from_secs(10)));
@@ -70,6 +72,8 @@ fn two_nodes_and_a_library_share_one_log() {
     assert_eq!(having("event", "upper_tier_up"), 6);
     assert_eq!(lines.iter().filter(|l| l["suppressed"] == 95).count(), 1);
     assert_eq!(having("message", "a library's line"), 1);
+    assert_eq!(having("message", "another module's line"), 1);
+    assert_eq!(having("message", "a quiet module's line"), 0);
     assert!(
         !text.contains("whole request"),
         "a line below info came through"
