@@ -59,7 +59,7 @@ pub(crate) async fn accept(
                 tokio::spawn(async move {
                     node.observer.metrics().connection_opened();
                     let serving = connection(&node, proxy, &listening, socket, peer, draining);
-                    busy.1.run(serving).await;
+                    busy.1.run(Box::pin(serving)).await;
                     node.observer.metrics().connection_closed();
                     drop(busy);
                 });
