@@ -33,14 +33,7 @@ pub(super) fn explain(
     }
     let target = way.map_or_else(String::new, |way| way.target_name(node));
     Some(match way.and_then(|way| way.failure) {
-        Some(failure) => {
-            let status = if failure.is_timeout() {
-                StatusCode::GATEWAY_TIMEOUT
-            } else {
-                StatusCode::BAD_GATEWAY
-            };
-            (status, failure.proxy_error(&target))
-        }
+        Some(failure) => (failure.status(), failure.proxy_error(&target)),
         None if *error.esource() == ErrorSource::Upstream => (
             StatusCode::BAD_GATEWAY,
             ProxyError::new("destination_unavailable", "no way to the content is up"),
