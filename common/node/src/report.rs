@@ -194,6 +194,7 @@ pub(crate) fn malformed(
     conn: &Conn,
     answer: &Answer,
     watch: Stopwatch,
+    protocol: Protocol,
     body_bytes: u64,
 ) {
     let status = answer.status().as_u16();
@@ -204,7 +205,7 @@ pub(crate) fn malformed(
         status,
         body_bytes,
         duration_us,
-        protocol: Protocol::H1,
+        protocol,
     });
     if !node.observer.wants(outcome, status, false) {
         return;
@@ -223,7 +224,7 @@ pub(crate) fn malformed(
         outcome,
         detail: answer.story.detail.to_string(),
         body_bytes,
-        protocol: Protocol::H1,
+        protocol,
         user_agent: None,
         hop_from: None,
         phases: Vec::new(),

@@ -165,7 +165,15 @@ impl Door {
         let sent = writer
             .write(stream, self.node.name(), &mut answer, manner)
             .await;
-        report::malformed(&self.node, &self.conn, &answer, watch, sent.body_bytes);
+        let protocol = Protocol::H1;
+        report::malformed(
+            &self.node,
+            &self.conn,
+            &answer,
+            watch,
+            protocol,
+            sent.body_bytes,
+        );
         self.linger(stream).await;
     }
 
@@ -314,7 +322,7 @@ impl Door {
         }
         let (stream, _) = reused.consume();
         let replay = stream.into_any().downcast::<Replay>().ok()?;
-        Some(replay.into_parts())
+        replay.into_parts()
     }
 }
 

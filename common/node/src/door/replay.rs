@@ -81,9 +81,10 @@ impl Replay {
         }
     }
 
-    /// The stream, and what belongs to the next request.
-    pub(crate) fn into_parts(self) -> (Stream, BytesMut) {
-        (self.inner, self.behind)
+    /// The stream, and what belongs to the next request. None where not all that
+    /// was read ahead was taken: nobody knows then where the next request begins.
+    pub(crate) fn into_parts(self) -> Option<(Stream, BytesMut)> {
+        self.ahead.is_empty().then_some((self.inner, self.behind))
     }
 
     /// Takes back what of `buf`, from `before` on, stands behind the last chunk.
@@ -276,7 +277,7 @@ mod tests {
         }
         drop(client);
         assert_eq!(replay.read(&mut rest).await.unwrap(), 0);
-        assert_eq!(&replay.into_parts().1[..], b"NEXT");
+        assert_eq!(&replay.into_parts().unwrap().1[..], b"NEXT");
     }
 
     #[tokio::test]
@@ -286,7 +287,7 @@ mod tests {
         let mut replay = Replay::new(Box::new(ours), ahead, Extent::Bytes(2));
         let mut read = [0; 8];
         assert_eq!(replay.read(&mut read).await.unwrap(), 2);
-        assert_eq!(&replay.into_parts().1[..], b"NEXT");
+        assert_eq!(&replay.into_parts().unwrap().1[..], b"NEXT");
     }
 
     #[tokio::test]
@@ -305,7 +306,7 @@ mod tests {
             assert_eq!(&read, b"HEAD1\r\na\r\n0\r\n\r\n");
             drop(client);
             assert_eq!(replay.read(&mut read).await.unwrap(), 0);
-            assert_eq!(&replay.into_parts().1[..], b"NEXT");
+            assert_eq!(&replay.into_parts().unwrap().1[..], b"NEXT");
         }
     }
 

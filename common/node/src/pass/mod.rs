@@ -102,7 +102,7 @@ impl ProxyHttp for Pass {
                 let watch = clock::Stopwatch::start();
                 let mut answer = Answer::refusal(self.node.name(), refusal);
                 let sent = write_answer(session, self.node.name(), &mut answer).await?;
-                report::malformed(&self.node, &conn, &answer, watch, sent);
+                report::malformed(&self.node, &conn, &answer, watch, protocol, sent);
                 passing.told = true;
                 return Ok(true);
             }
