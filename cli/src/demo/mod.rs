@@ -1,7 +1,7 @@
 //! `headwater demo`: a whole topology on loopback, in one process or as files.
 //!
 //! [`plan`] says what there is and writes every file as a text; [`eject`] puts the
-//! texts into a folder; [`run`] starts all nodes from that folder with the very
+//! texts into a folder; [`mod@run`] starts all nodes from that folder with the very
 //! code that the `edge` and `upper-tier` binaries run. The demo process therefore
 //! has no configuration of its own that could differ from the ejected one.
 
