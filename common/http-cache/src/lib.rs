@@ -28,6 +28,7 @@ mod decide;
 mod directives;
 mod entity_tag;
 mod fields;
+mod groups;
 mod invalidate;
 mod lifetime;
 mod list;
@@ -43,13 +44,14 @@ pub mod date;
 
 pub use decide::{Bypass, Decision, StaleUse, decide, is_error_for_stale, may_serve_on_error};
 pub use fields::{fields_for_304, freshen, remove_hop_by_hop, stored_fields};
-pub use invalidate::{invalidates, invalidation_targets};
-pub use policy::{Policy, SetCookie};
+pub use groups::{GROUPS_MAX, TooManyGroups, cache_groups, invalidated_groups};
+pub use invalidate::{describes_target, invalidates, invalidation_targets};
+pub use policy::{Policy, SetCookie, StatusTimes, Times};
 pub use precondition::{
     Precondition, ValidationFields, answers_validator, precondition, validation_fields,
 };
 pub use range::{RangeOutcome, content_range, content_range_unsatisfied, range};
 pub use request::RequestFacts;
 pub use response::{Arrival, ResponseFacts};
-pub use storable::{NotStored, storable};
+pub use storable::{NotStored, storable, storable_from_post};
 pub use vary::{Selector, Vary};
