@@ -7,11 +7,12 @@
 //! Unknown directives are ignored (RFC 9111 §5.2.3).
 
 use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 use smallvec::SmallVec;
 
 use crate::list::{Argument, delta_ms, directive, members, members_of};
+use crate::policy::Policy;
 
 /// Addressed to content delivery networks alone (RFC 9213 §3.1).
 pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
@@ -35,19 +36,33 @@ pub(crate) struct ResponseDirectives {
     pub(crate) stale_if_error_ms: Option<u64>,
     /// Fields that `private="…"` or `no-cache="…"` keep out of the store.
     pub(crate) withheld: SmallVec<[HeaderName; 2]>,
-    /// The directives came in `CDN-Cache-Control`, so that `Expires` says nothing.
-    pub(crate) targeted: bool,
+    /// The directives came in a targeted field, or the site ignores what the origin
+    /// says: then `Expires` says nothing either.
+    pub(crate) silences_expires: bool,
 }
 
 impl ResponseDirectives {
-    /// Reads the directives that govern us.
-    // RFC 9213 §2.2: a valid and non-empty targeted field is used, and then
-    // Cache-Control and Expires are ignored.
-    pub(crate) fn of(fields: &HeaderMap) -> Self {
-        if fields.contains_key(CDN_CACHE_CONTROL)
-            && let Some(targeted) = Self::targeted(fields)
-        {
-            return targeted;
+    /// The directives that govern us. Where the site ignores what the origin says
+    /// they are none, but fields that are meant for one visitor stay withheld.
+    pub(crate) fn of(fields: &HeaderMap, status: StatusCode, policy: &Policy) -> Self {
+        let said = Self::said(fields, policy);
+        if policy.obeys_directives(status) {
+            return said;
+        }
+        Self {
+            withheld: said.withheld,
+            silences_expires: true,
+            ..Self::default()
+        }
+    }
+
+    /// The directives of the field that governs.
+    // RFC 9213 §2.2: the first valid and non-empty field of the target list is used,
+    // and then Cache-Control and Expires are ignored.
+    pub(crate) fn said(fields: &HeaderMap, policy: &Policy) -> Self {
+        let mut targeted = policy.targeted.iter();
+        if let Some(directives) = targeted.find_map(|name| Self::targeted(fields, name)) {
+            return directives;
         }
         let mut directives = Self::default();
         for member in members_of(fields, CACHE_CONTROL) {
@@ -57,10 +72,10 @@ impl ResponseDirectives {
         directives
     }
 
-    /// The targeted field, unless it is empty or invalid.
+    /// The directives of a targeted field, unless it is absent, empty or invalid.
     // RFC 9213 §2.1: its grammar is a Dictionary (RFC 9651), and nothing laxer.
-    fn targeted(fields: &HeaderMap) -> Option<Self> {
-        let mut lines = fields.get_all(CDN_CACHE_CONTROL).into_iter();
+    fn targeted(fields: &HeaderMap, name: &HeaderName) -> Option<Self> {
+        let mut lines = fields.get_all(name).into_iter();
         let mut whole = lines.next()?.as_bytes().to_vec();
         for line in lines {
             whole.extend_from_slice(b", ");
@@ -71,7 +86,7 @@ impl ResponseDirectives {
             return None;
         }
         let mut directives = Self {
-            targeted: true,
+            silences_expires: true,
             ..Self::default()
         };
         for (key, entry) in &dictionary {
@@ -212,8 +227,12 @@ mod tests {
         fields
     }
 
+    fn read(fields: &HeaderMap) -> ResponseDirectives {
+        ResponseDirectives::of(fields, StatusCode::OK, &Policy::default())
+    }
+
     fn of(cache_control: &str) -> ResponseDirectives {
-        ResponseDirectives::of(&fields(&[("cache-control", cache_control)]))
+        read(&fields(&[("cache-control", cache_control)]))
     }
 
     #[test]
@@ -395,7 +414,7 @@ mod tests {
             ("cache-control", "max-age=60"),
             ("cache-control", "max-age=1"),
         ]);
-        assert_eq!(ResponseDirectives::of(&two_lines).max_age_ms, Some(1_000));
+        assert_eq!(read(&two_lines).max_age_ms, Some(1_000));
     }
 
     #[test]
@@ -426,7 +445,7 @@ mod tests {
         ];
         for (targeted, general, max_age_ms, no_store) in table {
             let fields = fields(&[("cdn-cache-control", targeted), ("cache-control", general)]);
-            let got = ResponseDirectives::of(&fields);
+            let got = read(&fields);
             assert_eq!(
                 (got.max_age_ms, got.no_store),
                 (*max_age_ms, *no_store),
@@ -434,15 +453,67 @@ mod tests {
             );
         }
         let qualified = fields(&[("cdn-cache-control", "private=\"x-a\"")]);
-        assert_eq!(
-            ResponseDirectives::of(&qualified).withheld.as_slice(),
-            ["x-a"]
-        );
+        assert_eq!(read(&qualified).withheld.as_slice(), ["x-a"]);
         let split = fields(&[
             ("cdn-cache-control", "public"),
             ("cdn-cache-control", "max-age=1"),
         ]);
-        assert_eq!(ResponseDirectives::of(&split).max_age_ms, Some(1_000));
+        assert_eq!(read(&split).max_age_ms, Some(1_000));
+    }
+
+    #[test]
+    fn the_first_targeted_field_of_the_sites_list_governs() {
+        let name = HeaderName::from_static;
+        let own = || name("own-cache-control");
+        let table: &[(&[HeaderName], &str, Option<u64>)] = &[
+            // the site's list, Own-Cache-Control, max-age in ms
+            (&[CDN_CACHE_CONTROL], "max-age=1", Some(2_000)),
+            (&[own(), CDN_CACHE_CONTROL], "max-age=1", Some(1_000)),
+            (&[CDN_CACHE_CONTROL, own()], "max-age=1", Some(2_000)),
+            (&[own(), CDN_CACHE_CONTROL], "", Some(2_000)),
+            (&[own(), CDN_CACHE_CONTROL], "max-age=x", Some(2_000)),
+            (&[own()], "max-age=1", Some(1_000)),
+            (&[own()], "&&", Some(3_000)),
+            (&[], "max-age=1", Some(3_000)),
+        ];
+        for (targeted, value, max_age_ms) in table {
+            let fields = fields(&[
+                ("own-cache-control", value),
+                ("cdn-cache-control", "max-age=2"),
+                ("cache-control", "max-age=3"),
+            ]);
+            let policy = Policy {
+                targeted: targeted.to_vec(),
+                ..Policy::default()
+            };
+            let got = ResponseDirectives::of(&fields, StatusCode::OK, &policy);
+            assert_eq!(got.max_age_ms, *max_age_ms, "{targeted:?} {value:?}");
+            let is_targeted = *max_age_ms != Some(3_000);
+            assert_eq!(got.silences_expires, is_targeted, "{targeted:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_site_may_ignore_what_an_origin_says() {
+        let policy = Policy {
+            honour_response_directives: false,
+            ..Policy::default()
+        };
+        let fields = fields(&[(
+            "cache-control",
+            "no-store, private, max-age=1, no-cache=\"set-cookie\"",
+        )]);
+        let got = ResponseDirectives::of(&fields, StatusCode::OK, &policy);
+        let mut expected = ResponseDirectives {
+            silences_expires: true,
+            ..ResponseDirectives::default()
+        };
+        // What is one visitor's stays that.
+        expected.withheld.push(http::header::SET_COOKIE);
+        assert_eq!(got, expected);
+        // A node behind us says of its own errors that they are not to be kept.
+        let error = StatusCode::BAD_GATEWAY;
+        assert!(ResponseDirectives::of(&fields, error, &policy).no_store);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 
-use crate::directives::{CDN_CACHE_CONTROL, ResponseDirectives};
+use crate::directives::ResponseDirectives;
 use crate::list::members;
 use crate::policy::{Policy, SetCookie};
 
@@ -38,14 +38,13 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 // relies on: the caller's identity, the message's framing, the cache's rules, the
 // path it took, or what selects its variant.
 fn may_be_named(name: &HeaderName) -> bool {
-    const END_TO_END: [HeaderName; 25] = [
+    const END_TO_END: [HeaderName; 24] = [
         HOST,
         CONTENT_LENGTH,
         CONTENT_TYPE,
         CONTENT_ENCODING,
         CONTENT_RANGE,
         CACHE_CONTROL,
-        CDN_CACHE_CONTROL,
         AGE,
         DATE,
         EXPIRES,
@@ -66,7 +65,10 @@ fn may_be_named(name: &HeaderName) -> bool {
         HeaderName::from_static("signature-input"),
     ];
     const PREFIXES: [&str; 3] = ["x-forwarded-", "tier-", "if-"];
+    // Targeted fields (RFC 9213 §2).
+    const SUFFIX: &str = "-cache-control";
     !END_TO_END.contains(name)
+        && !name.as_str().ends_with(SUFFIX)
         && !PREFIXES
             .iter()
             .any(|prefix| name.as_str().starts_with(prefix))
@@ -104,7 +106,7 @@ pub fn remove_hop_by_hop(fields: &mut HeaderMap) {
 pub fn stored_fields(fields: &HeaderMap, policy: &Policy) -> HeaderMap {
     let mut stored = fields.clone();
     remove_hop_by_hop(&mut stored);
-    for name in ResponseDirectives::of(fields).withheld {
+    for name in ResponseDirectives::said(fields, policy).withheld {
         stored.remove(name);
     }
     stored.remove(AGE);

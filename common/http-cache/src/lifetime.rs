@@ -15,7 +15,8 @@ const HEURISTIC_MAX_MS: u64 = 86_400_000;
 /// The freshness lifetime (RFC 9111 §4.2.1) and where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lifetime {
-    /// The response says so: `s-maxage`, `max-age` or `Expires`.
+    /// The response says so: `s-maxage`, `max-age` or `Expires`. How long is up to
+    /// the site, where that decides it.
     Explicit(u64),
     /// The response may be stored without saying so; by the site's default or by
     /// heuristics, possibly for no time at all.
@@ -34,26 +35,31 @@ impl Lifetime {
         last_modified_ms: Option<u64>,
         policy: &Policy,
     ) -> Self {
-        let cap = |ms: u64| ms.min(policy.ttl_max_ms.unwrap_or(u64::MAX));
+        let times = policy.times(status);
+        let is_named = policy.named_times(status).is_some();
+        let cap = |ms: u64| ms.min(times.ttl_max_ms.unwrap_or(u64::MAX));
         // RFC 9111 §4.2.1: the first match of s-maxage, max-age, Expires.
         let explicit_ms = directives
             .s_maxage_ms
             .or(directives.max_age_ms)
             .or_else(|| {
-                if directives.targeted {
+                if directives.silences_expires {
                     None
                 } else {
                     expires_ms(fields, date_ms)
                 }
             });
+        let pinned_ms = times.ttl_ms.filter(|_| is_named || status.as_u16() < 400);
         if let Some(ms) = explicit_ms {
-            return Self::Explicit(cap(ms));
+            return Self::Explicit(cap(pinned_ms.unwrap_or(ms)));
         }
-        // RFC 9111 §4.2.2: only where the status says so, or the origin.
-        if !is_heuristically_cacheable(status) && !directives.public {
+        // RFC 9111 §4.2.2: only where the status says so, or the origin; §5.2.3 lets
+        // an extension say so, which is here a site that names the status.
+        let site_says = is_named && (pinned_ms.is_some() || times.default_ttl_ms.is_some());
+        if !is_heuristically_cacheable(status) && !directives.public && !site_says {
             return Self::Unknown;
         }
-        if let Some(ms) = policy.default_ttl_ms {
+        if let Some(ms) = pinned_ms.or(times.default_ttl_ms) {
             return Self::Implied(cap(ms));
         }
         let unchanged_for_ms = last_modified_ms
@@ -101,6 +107,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::policy::{StatusTimes, Times};
     use crate::response::{Arrival, ResponseFacts};
 
     type Line = (&'static str, String);
@@ -241,90 +248,111 @@ mod tests {
 
     #[test]
     fn policy_fills_in_and_caps() {
-        let base = Policy::default;
-        let cc = |value| [line("cache-control", value)];
-        let changed = [("last-modified", at(-1000))];
+        let pinned = |ttl_s: u64| Times {
+            ttl_ms: Some(ttl_s * 1000),
+            ..Times::default()
+        };
+        let default = |ttl_s: u64| Times {
+            default_ttl_ms: Some(ttl_s * 1000),
+            ..Times::default()
+        };
+        let capped = |times: Times| Times {
+            ttl_max_ms: Some(3_000),
+            ..times
+        };
+        let cc = |value| line("cache-control", value);
+        let changed = || ("last-modified", at(-1000));
+        let targeted = || line("cdn-cache-control", "max-age=4");
         let table = [
-            (
-                Policy {
-                    heuristic: false,
-                    ..base()
-                },
-                200,
-                &changed,
-                0,
-            ),
-            (
-                Policy {
-                    default_ttl_ms: Some(5_000),
-                    ..base()
-                },
-                200,
-                &changed,
-                5_000,
-            ),
-            (
-                Policy {
-                    default_ttl_ms: Some(5_000),
-                    ..base()
-                },
-                500,
-                &changed,
-                0,
-            ),
-            (
-                Policy {
-                    default_ttl_ms: Some(5_000),
-                    ..base()
-                },
-                200,
-                &cc("max-age=0"),
-                0,
-            ),
-            (
-                Policy {
-                    ttl_max_ms: Some(3_000),
-                    ..base()
-                },
-                200,
-                &changed,
-                3_000,
-            ),
-            (
-                Policy {
-                    ttl_max_ms: Some(3_000),
-                    ..base()
-                },
-                200,
-                &cc("max-age=9"),
-                3_000,
-            ),
-            (
-                Policy {
-                    ttl_max_ms: Some(3_000),
-                    ..base()
-                },
-                200,
-                &cc("max-age=2"),
-                2_000,
-            ),
-            (
-                Policy {
-                    ttl_max_ms: Some(3_000),
-                    default_ttl_ms: Some(5_000),
-                    ..base()
-                },
-                200,
-                &changed,
-                3_000,
-            ),
+            // times, status, what the response says, lifetime in ms
+            (Times::default(), 200, changed(), 100_000),
+            (default(5), 200, changed(), 5_000),
+            (default(5), 404, changed(), 5_000),
+            (default(5), 500, changed(), 0),
+            (default(5), 200, cc("max-age=0"), 0),
+            (default(5), 200, cc("max-age=9"), 9_000),
+            (capped(Times::default()), 200, changed(), 3_000),
+            (capped(Times::default()), 200, cc("max-age=9"), 3_000),
+            (capped(Times::default()), 200, cc("max-age=2"), 2_000),
+            (capped(default(5)), 200, changed(), 3_000),
+            (pinned(7), 200, changed(), 7_000),
+            (pinned(7), 200, cc("max-age=0"), 7_000),
+            (pinned(7), 200, cc("max-age=9"), 7_000),
+            (pinned(7), 200, targeted(), 7_000),
+            (pinned(7), 200, line("expires", "0"), 7_000),
+            (capped(pinned(7)), 200, cc("max-age=9"), 3_000),
+            // Redirects count as content; errors keep what they say.
+            (pinned(7), 301, cc(""), 7_000),
+            (pinned(7), 302, cc("max-age=9"), 7_000),
+            (pinned(7), 302, cc(""), 0),
+            (pinned(7), 399, cc("public"), 7_000),
+            (pinned(7), 400, cc("public"), 0),
+            (pinned(7), 404, cc("max-age=9"), 9_000),
+            (pinned(7), 404, cc(""), 0),
+            (pinned(7), 503, cc("max-age=9"), 9_000),
         ];
-        for (policy, status, lines, expected) in table {
+        for (times, status, said, expected) in table {
+            let policy = Policy {
+                times,
+                ..Policy::default()
+            };
             assert_eq!(
-                facts(status, &policy, lines).lifetime_ms(),
+                facts(status, &policy, std::slice::from_ref(&said)).lifetime_ms(),
                 expected,
-                "{policy:?} {lines:?}"
+                "{times:?} {status} {said:?}"
             );
+        }
+        let no_guess = Policy {
+            heuristic: false,
+            ..Policy::default()
+        };
+        assert_eq!(facts(200, &no_guess, &[changed()]).lifetime_ms(), 0);
+    }
+
+    #[test]
+    fn a_named_status_has_its_own_times() {
+        let entry = |statuses: &[std::ops::RangeInclusive<u16>], times| StatusTimes {
+            statuses: statuses.to_vec(),
+            times,
+        };
+        let ttl = |ttl_ms| Times {
+            ttl_ms: Some(ttl_ms),
+            ..Times::default()
+        };
+        let default = Times {
+            default_ttl_ms: Some(2_000),
+            ..Times::default()
+        };
+        let policy = Policy {
+            times: ttl(7_000),
+            by_status: vec![
+                entry(&[404..=404, 302..=302], ttl(1_000)),
+                entry(&[404..=404, 500..=599], default),
+                entry(&[403..=403], Times::default()),
+            ],
+            ..Policy::default()
+        };
+        let table = [
+            (200, "max-age=60", Lifetime::Explicit(7_000)),
+            (200, "", Lifetime::Implied(7_000)),
+            (404, "", Lifetime::Implied(1_000)),
+            (404, "max-age=60", Lifetime::Explicit(1_000)),
+            (302, "", Lifetime::Implied(1_000)),
+            (303, "", Lifetime::Unknown),
+            (499, "", Lifetime::Unknown),
+            (500, "", Lifetime::Implied(2_000)),
+            (599, "", Lifetime::Implied(2_000)),
+            (503, "max-age=60", Lifetime::Explicit(60_000)),
+            // Being named with no time to live lets nothing be stored.
+            (403, "", Lifetime::Unknown),
+        ];
+        for (status, value, expected) in table {
+            let mut fields = HeaderMap::new();
+            fields.insert("cache-control", HeaderValue::from_static(value));
+            let status = StatusCode::from_u16(status).unwrap();
+            let directives = ResponseDirectives::of(&fields, status, &policy);
+            let got = Lifetime::of(status, &fields, &directives, NOW_MS, None, &policy);
+            assert_eq!(got, expected, "{status} {value:?}");
         }
     }
 }

@@ -94,7 +94,7 @@ impl ResponseFacts {
         arrival: Arrival,
         policy: &Policy,
     ) -> Self {
-        let directives = ResponseDirectives::of(fields);
+        let directives = ResponseDirectives::of(fields, status, policy);
         let date = fields
             .get(DATE)
             .and_then(|value| date::parse(value.as_bytes()));
@@ -112,6 +112,7 @@ impl ResponseFacts {
         );
         // What the site allows by default extends a freshness that was there; a
         // response that came without any, or with `max-age=0`, gains none by it.
+        let times = policy.times(status);
         let window = |own_ms: Option<u64>, default_ms| match own_ms {
             Some(own_ms) => own_ms,
             None if lifetime.ms() > 0 => default_ms,
@@ -130,10 +131,22 @@ impl ResponseFacts {
             lifetime,
             stale_while_revalidate_ms: window(
                 directives.stale_while_revalidate_ms,
-                policy.stale_while_revalidate_ms,
+                times.stale_while_revalidate_ms,
             ),
-            stale_if_error_ms: window(directives.stale_if_error_ms, policy.stale_if_error_ms),
+            stale_if_error_ms: window(directives.stale_if_error_ms, times.stale_if_error_ms),
             flags: Flags::of(fields, &directives, date.is_some()),
+        }
+    }
+
+    /// The same response, fresh until `now_ms` at the latest: what a soft purge leaves
+    /// of it. Its age is raised rather than its lifetime cut, so that caches behind us,
+    /// who see both, do not take it for fresh either; stale windows begin now.
+    #[must_use]
+    pub fn expired(&self, now_ms: u64) -> Self {
+        let early_ms = self.lifetime_ms().saturating_sub(self.age_ms(now_ms));
+        Self {
+            initial_age_ms: self.initial_age_ms.saturating_add(early_ms),
+            ..self.clone()
         }
     }
 
@@ -287,6 +300,7 @@ impl Flags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Times;
 
     type Line = (&'static str, String);
 
@@ -404,8 +418,11 @@ mod tests {
     #[test]
     fn default_windows_extend_only_what_was_fresh() {
         let policy = Policy {
-            stale_while_revalidate_ms: 7,
-            stale_if_error_ms: 9,
+            times: Times {
+                stale_while_revalidate_ms: 7,
+                stale_if_error_ms: 9,
+                ..Times::default()
+            },
             ..Policy::default()
         };
         let table = [

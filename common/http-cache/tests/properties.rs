@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_cache::{
     Arrival, Decision, Policy, RangeOutcome, RequestFacts, ResponseFacts, SetCookie, StaleUse,
-    Vary, answers_validator, date, decide, fields_for_304, freshen, invalidation_targets,
+    Times, Vary, answers_validator, date, decide, fields_for_304, freshen, invalidation_targets,
     may_serve_on_error, precondition, range, remove_hop_by_hop, storable, stored_fields,
     validation_fields,
 };
@@ -158,15 +158,29 @@ fn policy() -> impl Strategy<Value = Policy> {
         prop::option::of(time()),
         time(),
         time(),
+        prop::option::of(time()),
     );
-    (times, cookies, any::<[bool; 4]>()).prop_map(|(times, set_cookie, flags)| {
-        let [heuristic, honour_request_directives, encoding, language] = flags;
-        Policy {
-            default_ttl_ms: times.0,
-            ttl_max_ms: times.1,
+    (times, cookies, any::<[bool; 5]>()).prop_map(|(times, set_cookie, flags)| {
+        let [
             heuristic,
-            stale_while_revalidate_ms: times.2,
-            stale_if_error_ms: times.3,
+            honour,
+            honour_request_directives,
+            encoding,
+            language,
+        ] = flags;
+        Policy {
+            bypass: false,
+            times: Times {
+                ttl_ms: times.4,
+                default_ttl_ms: times.0,
+                ttl_max_ms: times.1,
+                stale_while_revalidate_ms: times.2,
+                stale_if_error_ms: times.3,
+            },
+            by_status: Vec::new(),
+            honour_response_directives: honour,
+            targeted: vec![HeaderName::from_static("cdn-cache-control")],
+            heuristic,
             set_cookie,
             honour_request_directives,
             normalise_accept_encoding: encoding,
@@ -184,7 +198,7 @@ proptest! {
         let request = RequestFacts::of(&method, &asked, &policy);
         let response = ResponseFacts::of(status, &got, arrival, &policy);
         let (age, lifetime) = (response.age_ms(now_ms), response.lifetime_ms());
-        prop_assert!(policy.ttl_max_ms.is_none_or(|max_ms| lifetime <= max_ms));
+        prop_assert!(policy.times.ttl_max_ms.is_none_or(|max_ms| lifetime <= max_ms));
         match decide(&request, Some(&response), now_ms) {
             Decision::Fresh { age_ms, ttl_ms } => {
                 prop_assert!(ttl_ms > 0 && age_ms == age && age_ms + ttl_ms == lifetime);

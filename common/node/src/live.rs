@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use control::Keyring;
-use http_cache::Policy;
+use http_cache::{Policy, Times};
 
 use crate::upstream::tls::PeerTls;
 
@@ -106,11 +106,14 @@ fn origin_tls(
 
 fn policy(cache: &config::Cache) -> Policy {
     Policy {
-        default_ttl_ms: cache.default_ttl_ms,
-        ttl_max_ms: cache.ttl_max_ms,
+        times: Times {
+            ttl_ms: None,
+            default_ttl_ms: cache.default_ttl_ms,
+            ttl_max_ms: cache.ttl_max_ms,
+            stale_while_revalidate_ms: cache.stale_while_revalidate_ms,
+            stale_if_error_ms: cache.stale_if_error_ms,
+        },
         heuristic: cache.heuristic,
-        stale_while_revalidate_ms: cache.stale_while_revalidate_ms,
-        stale_if_error_ms: cache.stale_if_error_ms,
         set_cookie: match cache.set_cookie {
             config::SetCookie::Bypass => http_cache::SetCookie::Bypass,
             config::SetCookie::Strip => http_cache::SetCookie::Strip,
@@ -119,6 +122,7 @@ fn policy(cache: &config::Cache) -> Policy {
         honour_request_directives: cache.honour_request_directives,
         normalise_accept_encoding: cache.normalise_accept_encoding,
         normalise_accept_language: cache.normalise_accept_language,
+        ..Policy::default()
     }
 }
 
