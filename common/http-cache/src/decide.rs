@@ -56,6 +56,8 @@ pub enum StaleUse {
 pub enum Bypass {
     /// Neither GET nor HEAD.
     Method,
+    /// A rule of the site says so ([`Policy::bypass`](crate::Policy::bypass)).
+    Rule,
     /// The request said `no-store`.
     RequestNoStore,
 }
@@ -65,6 +67,7 @@ impl Bypass {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Method => "method",
+            Self::Rule => "rule",
             Self::RequestNoStore => "request_no_store",
         }
     }
@@ -81,6 +84,9 @@ impl fmt::Display for Bypass {
 pub fn decide(request: &RequestFacts, stored: Option<&ResponseFacts>, now_ms: u64) -> Decision {
     if !request.is_get() && !request.is_head() {
         return Decision::Bypass(Bypass::Method);
+    }
+    if request.is_bypassed() {
+        return Decision::Bypass(Bypass::Rule);
     }
     // RFC 9111 §5.2.1.5 speaks of storing alone; a client that wants no trace left
     // of its request is better served by not looking for one either.
@@ -163,6 +169,7 @@ fn stale_allowed(request: &RequestFacts, stored: &ResponseFacts, age_ms: u64) ->
 pub fn may_serve_on_error(request: &RequestFacts, stored: &ResponseFacts, now_ms: u64) -> bool {
     let wanted = request.directives();
     if !(request.is_get() || request.is_head())
+        || request.is_bypassed()
         || request.no_store()
         || wanted.no_cache
         || stored.flags.no_cache
@@ -416,6 +423,21 @@ mod tests {
                 STORED_MS,
             );
             assert_eq!(got, Decision::Bypass(Bypass::Method), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_rule_takes_requests_from_the_cache() {
+        let policy = Policy {
+            bypass: true,
+            ..Policy::default()
+        };
+        let stored = stored("max-age=60, stale-if-error=60");
+        for method in [Method::GET, Method::HEAD] {
+            let request = RequestFacts::of(&method, &HeaderMap::new(), &policy);
+            let got = decide(&request, Some(&stored), STORED_MS);
+            assert_eq!(got, Decision::Bypass(Bypass::Rule), "{method}");
+            assert!(!may_serve_on_error(&request, &stored, STORED_MS));
         }
     }
 

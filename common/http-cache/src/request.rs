@@ -17,6 +17,7 @@ use crate::policy::Policy;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestFacts {
     class: MethodClass,
+    bypass: bool,
     authorization: bool,
     range: bool,
     conditional: bool,
@@ -54,6 +55,7 @@ impl RequestFacts {
         };
         Self {
             class: MethodClass::of(method),
+            bypass: policy.bypass,
             authorization: has(AUTHORIZATION),
             range: has(RANGE),
             conditional: has(IF_NONE_MATCH)
@@ -85,6 +87,11 @@ impl RequestFacts {
     /// (RFC 9111 §5.2.1.7).
     pub fn only_if_cached(&self) -> bool {
         self.directives.only_if_cached
+    }
+
+    /// A rule of the site takes the request from the cache ([`Policy::bypass`]).
+    pub fn is_bypassed(&self) -> bool {
+        self.bypass
     }
 
     /// The request carries credentials (RFC 9111 §3.5).

@@ -160,8 +160,9 @@ fn policy() -> impl Strategy<Value = Policy> {
         time(),
         prop::option::of(time()),
     );
-    (times, cookies, any::<[bool; 5]>()).prop_map(|(times, set_cookie, flags)| {
+    (times, cookies, any::<[bool; 6]>()).prop_map(|(times, set_cookie, flags)| {
         let [
+            bypass,
             heuristic,
             honour,
             honour_request_directives,
@@ -169,7 +170,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             language,
         ] = flags;
         Policy {
-            bypass: false,
+            bypass,
             times: Times {
                 ttl_ms: times.4,
                 default_ttl_ms: times.0,
@@ -210,7 +211,7 @@ proptest! {
                 // Nobody is served a response as stale that is fresh.
                 prop_assert!(use_ == StaleUse::Revalidate || age >= lifetime);
             }
-            Decision::Bypass(_) => prop_assert!(request.no_store() || !(request.is_get() || request.is_head())),
+            Decision::Bypass(_) => prop_assert!(policy.bypass || request.no_store() || !(request.is_get() || request.is_head())),
             Decision::Miss => prop_assert!(false, "something is stored"),
         }
         let without = decide(&request, None, now_ms);
