@@ -1,4 +1,5 @@
-//! Invalidation by unsafe methods (RFC 9111 §4.4).
+//! Invalidation by unsafe methods (RFC 9111 §4.4), and which of their answers are
+//! what a GET would have been answered with (RFC 9110 §8.7).
 
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
@@ -36,6 +37,35 @@ pub fn invalidation_targets(
         }
     }
     targets
+}
+
+/// Whether a response says that it is a representation of its request's own target:
+/// its one `Content-Location` is the target's URI (RFC 9110 §8.7).
+///
+/// `scheme` is `http` or `https`.
+pub fn describes_target(
+    scheme: &str,
+    authority: &str,
+    path_and_query: &str,
+    response_fields: &HeaderMap,
+) -> bool {
+    let mut lines = response_fields.get_all(CONTENT_LOCATION).into_iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return false;
+    };
+    let Ok(reference) = str::from_utf8(line.as_bytes()) else {
+        return false;
+    };
+    let reference = reference.trim();
+    let same_scheme = match reference.split_once(':') {
+        Some((theirs, _)) if is_scheme(theirs) => theirs.eq_ignore_ascii_case(scheme),
+        _ => true,
+    };
+    // An empty reference is the target itself (RFC 3986 §4.4), but an empty field
+    // says nothing.
+    !reference.is_empty()
+        && same_scheme
+        && resolve(authority, path_and_query, reference).as_deref() == Some(path_and_query)
 }
 
 /// Resolves a reference against the request's target; `None` when it leads elsewhere.
@@ -133,6 +163,36 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_response_of_its_target_says_so() {
+        let table: &[(&[&str], bool)] = &[
+            (&[], false),
+            (&[""], false),
+            (&["/a/b?c"], true),
+            (&["b?c"], true),
+            (&["?c"], true),
+            (&["/a/b"], false),
+            (&["/a/c?c"], false),
+            (&["https://h.example/a/b?c"], true),
+            (&["HTTPS://H.example:443/a/b?c"], true),
+            (&["//h.example/a/b?c"], true),
+            (&["http://h.example/a/b?c"], false),
+            (&["https://other.example/a/b?c"], false),
+            (&["/a/b?c", "/a/b?c"], false),
+        ];
+        for (lines, expected) in table {
+            let mut fields = HeaderMap::new();
+            for line in *lines {
+                fields.append(CONTENT_LOCATION, HeaderValue::from_str(line).unwrap());
+            }
+            assert_eq!(
+                describes_target("https", "h.example", "/a/b?c", &fields),
+                *expected,
+                "{lines:?}"
+            );
+        }
+    }
 
     #[test]
     fn unsafe_methods_that_succeed_invalidate() {

@@ -12,6 +12,8 @@ use crate::response::ResponseFacts;
 /// [`storable`]'s checks is the one given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotStored {
+    /// A rule of the site says so ([`Policy::bypass`]).
+    Rule,
     /// The method is not GET.
     Method,
     /// The request said `no-store`.
@@ -43,6 +45,7 @@ impl NotStored {
     /// A short token for metrics and for `detail` in `Cache-Status`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Rule => "rule",
             Self::Method => "method",
             Self::RequestNoStore => "request_no_store",
             Self::Status => "status",
@@ -77,9 +80,45 @@ pub fn storable(
     policy: &Policy,
 ) -> Result<(), NotStored> {
     // RFC 9110 §9.3: HEAD responses have no content to store, and those of POST
-    // and PATCH are stored by nobody without explicit freshness.
+    // have conditions of their own.
     if !request.is_get() {
         return Err(NotStored::Method);
+    }
+    storable_answer(request, response, policy)
+}
+
+/// Whether the response to a POST may be stored for later GETs (RFC 9110 §9.3.3): it
+/// says itself how long it is fresh, and it
+/// [is of its target](crate::describes_target), which the caller has found out.
+///
+/// A POST belongs to one visitor more often than not, so a response that sets a
+/// cookie is stored where the site strips cookies, and nowhere else.
+///
+/// # Errors
+/// The reason why it may not, or why storing it would be of no use.
+pub fn storable_from_post(
+    request: &RequestFacts,
+    response: &ResponseFacts,
+    policy: &Policy,
+) -> Result<(), NotStored> {
+    // Only a 200 is what a GET would have been answered with (RFC 9110 §8.7).
+    if response.status() != StatusCode::OK || !response.is_explicit() {
+        return Err(NotStored::Method);
+    }
+    if response.flags.sets_cookie && policy.set_cookie != SetCookie::Strip {
+        return Err(NotStored::SetCookie);
+    }
+    storable_answer(request, response, policy)
+}
+
+/// Whether a response may be stored, whatever the method was.
+fn storable_answer(
+    request: &RequestFacts,
+    response: &ResponseFacts,
+    policy: &Policy,
+) -> Result<(), NotStored> {
+    if policy.bypass {
+        return Err(NotStored::Rule);
     }
     if request.no_store() {
         return Err(NotStored::RequestNoStore);
@@ -223,6 +262,59 @@ mod tests {
                 ask(&method, &[], 200, &[FRESH], &Policy::default()),
                 expected,
                 "{method}"
+            );
+        }
+    }
+
+    #[test]
+    fn posts_say_how_long_they_are_fresh() {
+        let cookie = ("set-cookie", "a=b");
+        let table: &[(u16, Lines<'_>, SetCookie, Result<(), NotStored>)] = &[
+            (200, &[FRESH], SetCookie::Bypass, Ok(())),
+            (
+                200,
+                &[("etag", "\"a\"")],
+                SetCookie::Bypass,
+                Err(NotStored::Method),
+            ),
+            (201, &[FRESH], SetCookie::Bypass, Err(NotStored::Method)),
+            (
+                200,
+                &[FRESH, cookie],
+                SetCookie::Bypass,
+                Err(NotStored::SetCookie),
+            ),
+            (
+                200,
+                &[FRESH, cookie],
+                SetCookie::Store,
+                Err(NotStored::SetCookie),
+            ),
+            (200, &[FRESH, cookie], SetCookie::Strip, Ok(())),
+            (
+                200,
+                &[("cache-control", "max-age=60, private")],
+                SetCookie::Bypass,
+                Err(NotStored::Private),
+            ),
+        ];
+        for (status, lines, set_cookie, expected) in table {
+            let policy = Policy {
+                set_cookie: *set_cookie,
+                ..Policy::default()
+            };
+            let arrival = Arrival {
+                request_ms: 1_000,
+                response_ms: 1_000,
+                age_ms: None,
+            };
+            let request = RequestFacts::of(&Method::POST, &HeaderMap::new(), &policy);
+            let status = StatusCode::from_u16(*status).unwrap();
+            let response = ResponseFacts::of(status, &fields(lines), arrival, &policy);
+            assert_eq!(
+                storable_from_post(&request, &response, &policy),
+                *expected,
+                "{status} {lines:?}"
             );
         }
     }
@@ -377,6 +469,16 @@ mod tests {
         assert_eq!(ask(&Method::GET, &no_store, 200, &[FRESH], &deaf), Ok(()));
         assert_eq!(get(200, &[FRESH, ("vary", "*")]), Err(NotStored::VaryStar));
         assert_eq!(get(200, &[FRESH, ("vary", "accept")]), Ok(()));
+    }
+
+    #[test]
+    fn what_a_rule_takes_from_the_cache_is_not_stored() {
+        let policy = Policy {
+            bypass: true,
+            ..Policy::default()
+        };
+        let got = ask(&Method::GET, &[], 200, &[FRESH], &policy);
+        assert_eq!(got, Err(NotStored::Rule));
     }
 
     #[test]
