@@ -3,6 +3,8 @@
 //! `docs/operations/configuration.md` lists them; `tests/documented.rs` holds
 //! that page and these functions together.
 
+use http::HeaderName;
+
 use crate::model::{AccessLog, Cache, Limits, LogLevel, SetCookie, Store, Telemetry, Timeouts};
 
 const KIB: u64 = 1024;
@@ -81,10 +83,13 @@ impl Default for Cache {
         Self {
             default_ttl_ms: None,
             ttl_max_ms: None,
+            negative_ttl_ms: None,
             heuristic: true,
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,
             set_cookie: SetCookie::Bypass,
+            honour_origin_fields: true,
+            targeted: vec![HeaderName::from_static("cdn-cache-control")],
             honour_request_directives: true,
             normalise_accept_encoding: true,
             normalise_accept_language: false,

@@ -10,6 +10,7 @@ mod disk;
 mod hosts;
 mod node;
 mod reader;
+mod rules;
 mod settings;
 mod sites;
 mod tls;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use self::cache::{Cache, KeyRules, QueryRule, SetCookie};
+pub use self::cache::{Cache, KeyRules, PathPattern, QueryRule, Rule, SetCookie};
 
 /// Everything one node runs with: its own file, the shared sites and its keys.
 #[derive(Debug, Clone)]
@@ -382,6 +382,8 @@ pub struct Site {
     pub fallback: Vec<Fallback>,
     /// What is cached, and for how long.
     pub cache: Cache,
+    /// Where something else holds than `cache` says, in file order.
+    pub rules: Vec<Rule>,
     /// What tells one object from another.
     pub key: KeyRules,
     /// Whether a visitor's `traceparent` continues into our trace.

@@ -54,6 +54,7 @@ fn every_key_has_its_row() {
         ("`[sites.NAME]`", "[sites.a]"),
         ("`[sites.NAME.cache]`", "[sites.a.cache]"),
         ("`[sites.NAME.key]`", "[sites.a.key]"),
+        ("`[[sites.NAME.rules]]`", "[[sites.a.rules]]"),
         ("TLS towards an upstream", "[pools.a.tls]"),
     ];
     let node = [

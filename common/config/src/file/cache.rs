@@ -9,44 +9,83 @@ use crate::model::{Cache, KeyRules, QueryRule, SetCookie};
 /// Ten years. RFC 9111 §1.2.2 lets a cache treat more than 2^31 seconds as that.
 const TTL_MAX_S: u64 = 315_360_000;
 
+/// `[sites.NAME.cache]`.
 pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
-    let default = Cache::default();
-    let default_ttl = table.take("default_ttl_s");
-    let ttl_max = table.take("ttl_max_s");
-    let heuristic = table.flag("heuristic", default.heuristic);
-    let revalidate_s = table.whole("stale_while_revalidate_s", 0, 0..=TTL_MAX_S);
-    let error_s = table.whole("stale_if_error_s", 0, 0..=TTL_MAX_S);
-    let set_cookie = table.choice("set_cookie", default.set_cookie, &SET_COOKIE);
-    let honour = table.choice("request_directives", true, &DIRECTIVES);
+    let cache = shared(table, &Cache::default(), None);
+    let targeted = table.take("targeted");
     let normalise = table.take("normalise");
-
-    let default_ttl_s = default_ttl
-        .as_ref()
-        .and_then(|item| item.whole::<u64>(0..=TTL_MAX_S));
-    let ttl_max_s = ttl_max.and_then(|item| item.whole::<u64>(1..=TTL_MAX_S));
-    if let (Some(item), Some(default_s), Some(max_s)) = (&default_ttl, default_ttl_s, ttl_max_s)
-        && default_s > max_s
-    {
-        item.problem(
-            format!("is more than `ttl_max_s`, which is {max_s}"),
-            "lower it, or raise `ttl_max_s`",
-        );
-    }
+    let targeted = match targeted {
+        Some(item) => each(&item.list()?, |item| item.parse(targeted_field))?,
+        None => cache.targeted.clone(),
+    };
     let normalise = match normalise {
         Some(item) => each(&item.list()?, |item| item.choice(&NORMALISE))?,
         None => vec![Normalise::Encoding],
     };
     Some(Cache {
-        default_ttl_ms: default_ttl_s.map(ms),
-        ttl_max_ms: ttl_max_s.map(ms),
-        heuristic,
-        stale_while_revalidate_ms: ms(revalidate_s),
-        stale_if_error_ms: ms(error_s),
-        set_cookie,
-        honour_request_directives: honour,
+        targeted,
         normalise_accept_encoding: normalise.contains(&Normalise::Encoding),
         normalise_accept_language: normalise.contains(&Normalise::Language),
+        ..cache
     })
+}
+
+/// A lifetime as it was written; what cannot be read has left its problem.
+pub(crate) struct Lifetime<'a> {
+    item: Item<'a>,
+    pub(crate) ms: Option<u64>,
+}
+
+pub(crate) fn lifetime<'a>(table: &mut Table<'a>, key: &'static str) -> Option<Lifetime<'a>> {
+    let item = table.take(key)?;
+    let ms = item.whole(0..=TTL_MAX_S).map(ms);
+    Some(Lifetime { item, ms })
+}
+
+/// The keys that a site and its rules have in common; what is left out is as in
+/// `base`. `ttl` is a lifetime that a rule alone can have.
+pub(crate) fn shared<'a>(table: &mut Table<'a>, base: &Cache, ttl: Option<&Lifetime<'a>>) -> Cache {
+    let default_ttl = lifetime(table, "default_ttl_s");
+    let ttl_max = table.take("ttl_max_s");
+    let negative_ttl = lifetime(table, "negative_ttl_s");
+    let ttl_max_ms = match ttl_max {
+        Some(item) => item.whole(1..=TTL_MAX_S).map(ms),
+        None => base.ttl_max_ms,
+    };
+    for lifetime in [default_ttl.as_ref(), negative_ttl.as_ref(), ttl] {
+        if let (Some(lifetime), Some(max_ms)) = (lifetime, ttl_max_ms)
+            && lifetime.ms.is_some_and(|ms| ms > max_ms)
+        {
+            lifetime.item.problem(
+                format!("is more than `ttl_max_s`, which is {}", max_ms / 1_000),
+                "lower it, or raise `ttl_max_s`",
+            );
+        }
+    }
+    Cache {
+        default_ttl_ms: default_ttl.map_or(base.default_ttl_ms, |ttl| ttl.ms),
+        ttl_max_ms,
+        negative_ttl_ms: negative_ttl.map_or(base.negative_ttl_ms, |ttl| ttl.ms),
+        heuristic: table.flag("heuristic", base.heuristic),
+        stale_while_revalidate_ms: window_ms(
+            table,
+            "stale_while_revalidate_s",
+            base.stale_while_revalidate_ms,
+        ),
+        stale_if_error_ms: window_ms(table, "stale_if_error_s", base.stale_if_error_ms),
+        set_cookie: table.choice("set_cookie", base.set_cookie, &SET_COOKIE),
+        honour_origin_fields: table.choice("origin_fields", base.honour_origin_fields, &OBEYED),
+        honour_request_directives: table.choice(
+            "request_directives",
+            base.honour_request_directives,
+            &OBEYED,
+        ),
+        ..base.clone()
+    }
+}
+
+fn window_ms(table: &mut Table<'_>, key: &'static str, base_ms: u64) -> u64 {
+    ms(table.whole(key, base_ms / 1_000, 0..=TTL_MAX_S))
 }
 
 fn ms(seconds: u64) -> u64 {
@@ -59,7 +98,7 @@ const SET_COOKIE: [(&str, SetCookie); 3] = [
     ("store", SetCookie::Store),
 ];
 
-const DIRECTIVES: [(&str, bool); 2] = [("honour", true), ("ignore", false)];
+const OBEYED: [(&str, bool); 2] = [("honour", true), ("ignore", false)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Normalise {
@@ -71,6 +110,19 @@ const NORMALISE: [(&str, Normalise); 2] = [
     ("accept-encoding", Normalise::Encoding),
     ("accept-language", Normalise::Language),
 ];
+
+/// A field of RFC 9213. Those that end as its registry asks are known as what they
+/// are wherever fields are sorted out.
+fn targeted_field(text: &str) -> Result<HeaderName, Fault> {
+    let lower = text.to_ascii_lowercase();
+    match HeaderName::from_bytes(lower.as_bytes()) {
+        Ok(name) if lower.ends_with("-cache-control") => Ok(name),
+        _ => Err(Fault {
+            what: format!("{} is no targeted field", shown(text)),
+            mend: "write a field name that ends in `-cache-control` (RFC 9213)".to_owned(),
+        }),
+    }
+}
 
 pub(crate) fn key(table: &mut Table<'_>) -> Option<KeyRules> {
     let query = table.take("query");

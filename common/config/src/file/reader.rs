@@ -151,7 +151,9 @@ impl<'a> Table<'a> {
 
     /// The value of `key`, if there is one.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.left.remove(key)
     }
 
@@ -167,6 +169,16 @@ impl<'a> Table<'a> {
                 .problem(place.problem("is missing", format!("add `{example}`")));
         }
         item
+    }
+
+    /// Whether `key` is still to be taken.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
+    /// Whether everything was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
     }
 
     /// All that is left, in file order: for tables whose keys are names.

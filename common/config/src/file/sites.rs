@@ -8,7 +8,7 @@ use super::disk::Named;
 use super::hosts;
 use super::reader::{Item, Reader, Table, each};
 use super::values::{self, shown};
-use super::{cache, tls};
+use super::{cache, rules, tls};
 use crate::model::{Cache, Fallback, HostPattern, KeyRules, OriginPool, Site, Sites, Topology};
 use crate::problem::{Notes, Place};
 
@@ -124,6 +124,7 @@ impl Walk {
             let trust_traceparent = table.flag("trust_traceparent", false);
             let cache = table.take("cache");
             let key = table.take("key");
+            let rules = table.take("rules");
 
             let hosts = hosts.and_then(|item| self.hosts(&shown_name, &item));
             let pool = pool.and_then(|item| self.pool_of(&item));
@@ -134,6 +135,11 @@ impl Walk {
             let cache = match cache {
                 Some(item) => item.table(cache::cache),
                 None => Some(Cache::default()),
+            };
+            let rules = match (rules, &cache) {
+                (Some(item), Some(cache)) => rules::rules(&item, cache),
+                (Some(item), None) => rules::rules(&item, &Cache::default()),
+                (None, _) => Some(Vec::new()),
             };
             let key = match key {
                 Some(item) => item.table(cache::key),
@@ -147,6 +153,7 @@ impl Walk {
                 topology,
                 fallback: fallback?,
                 cache: cache?,
+                rules: rules?,
                 key: key?,
                 trust_traceparent,
             })

@@ -9,6 +9,8 @@ pub struct Cache {
     pub default_ttl_ms: Option<u64>,
     /// No response stays fresh for longer.
     pub ttl_max_ms: Option<u64>,
+    /// Freshness of a 404, 410 or 5xx that says nothing; None treats them as others.
+    pub negative_ttl_ms: Option<u64>,
     /// Whether `Last-Modified` may make a response fresh (RFC 9111 §4.2.2).
     pub heuristic: bool,
     /// `stale-while-revalidate` for responses that name none.
@@ -17,12 +19,66 @@ pub struct Cache {
     pub stale_if_error_ms: u64,
     /// What happens to a response with `Set-Cookie`.
     pub set_cookie: SetCookie,
+    /// Whether what a response says about its caching is obeyed.
+    pub honour_origin_fields: bool,
+    /// Targeted cache-control fields (RFC 9213) in the order in which they count.
+    pub targeted: Vec<HeaderName>,
     /// Whether a visitor's `Cache-Control` and `Pragma` are obeyed.
     pub honour_request_directives: bool,
     /// Normalise `Accept-Encoding` before comparing variants.
     pub normalise_accept_encoding: bool,
     /// Normalise `Accept-Language` before comparing variants.
     pub normalise_accept_language: bool,
+}
+
+/// What holds for some paths, or some statuses there, instead of a site's [`Cache`].
+///
+/// Of the rules whose path matches, the first one counts whose `status` is empty or
+/// names the response's. What is decided before there is a response goes by the first
+/// whose `status` is empty.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Where it holds.
+    pub path: PathPattern,
+    /// Statuses it holds for, and then it sets times alone; empty: all.
+    pub status: Vec<u16>,
+    /// Nothing is looked up and nothing is stored.
+    pub bypass: bool,
+    /// Freshness whatever a response says of its own. Without a `status` it leaves
+    /// errors (400 and above) alone.
+    pub ttl_ms: Option<u64>,
+    /// The site's own, with what the rule says instead.
+    pub cache: Cache,
+}
+
+/// Which paths are meant: without a query, percent-encoding normalised.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// This one.
+    Exact(String),
+    /// Those that begin so; `/static/` was written as `/static/*`.
+    Prefix(String),
+}
+
+impl PathPattern {
+    /// Whether a path is meant.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// Whether every path that `other` means is meant here, too. Two patterns that
+    /// mean a path in common always cover one another, in one direction at least.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(_), Self::Prefix(_)) => false,
+            (_, Self::Exact(text) | Self::Prefix(text)) => self.matches(text),
+        }
+    }
 }
 
 /// What happens to a response with `Set-Cookie`.
