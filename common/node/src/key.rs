@@ -72,6 +72,14 @@ pub(crate) fn write_key(
     }
 }
 
+/// The part of a key that tells one URI origin from another: site, scheme and host,
+/// each with its NUL.
+pub(crate) fn origin(key: &[u8]) -> &[u8] {
+    let nuls = key.iter().enumerate().filter(|(_, byte)| **byte == 0);
+    let third = nuls.map(|(at, _)| at).nth(2);
+    third.and_then(|at| key.get(..=at)).unwrap_or(key)
+}
+
 /// Path and query as a key holds them: what is sent for everybody must be what
 /// everybody's key says.
 pub(crate) fn path_and_query(key: &[u8]) -> Option<&str> {

@@ -19,6 +19,7 @@ mod clock;
 mod door;
 mod fields;
 mod fill;
+mod groups;
 mod ids;
 mod key;
 mod live;

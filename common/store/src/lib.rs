@@ -7,8 +7,11 @@
 //!
 //! What must stay true:
 //!
-//! * A fill that began before a purge of its key stores nothing. A [`Ticket`],
-//!   taken when the fill begins, remembers how often the key had been purged.
+//! * A fill that began before a purge that reaches it stores nothing: not before one
+//!   of its key, of all keys that begin alike, or of a cache group its response
+//!   belongs to. A [`Ticket`], taken when the fill begins, remembers the moment.
+//! * What a purge reached answers nobody who looks it up afterwards, except, stale,
+//!   after a soft purge. Objects in groups are asked for with [`Store::stands`].
 //! * Fills of one key that end together lose nothing of each other.
 //! * What the store holds stays within [`Bounds`], the heads and the bookkeeping
 //!   included. Bytes that only readers still hold are not the store's.
@@ -23,9 +26,11 @@
 mod key;
 mod memory;
 mod object;
+mod purges;
 #[cfg(test)]
 mod samples;
 
 pub use key::Key;
 pub use memory::{Bounds, Glance, NotKept, Store, Ticket};
 pub use object::{Entry, Object};
+pub use purges::Groups;

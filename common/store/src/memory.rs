@@ -24,7 +24,10 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::purges::WidePurges;
 use crate::{Entry, Key, Object};
+
+mod wide;
 
 /// How many counters of purges there are. Keys share them by their hash: with ten
 /// purges a second, one in four hundred of the fills that take a second is not kept
@@ -45,16 +48,22 @@ pub struct Bounds {
     pub variants_max: usize,
 }
 
-/// The begin of a fill: which key it is for, and how often that had been purged.
+/// The begin of a fill: which key it is for, how often that had been purged, and the
+/// moment in the count of wider purges.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     key: Key,
     generation: u64,
+    as_of: u64,
 }
 
-/// How often a key had been purged at one moment.
+/// How often a key had been purged at one moment, and the moment in the count of
+/// wider purges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glance(u64);
+pub struct Glance {
+    generation: u64,
+    as_of: u64,
+}
 
 impl Ticket {
     /// The key the fill is for.
@@ -67,7 +76,7 @@ impl Ticket {
 /// Why a filled object was not kept. The response itself is none the worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NotKept {
-    /// The key was purged while the fill was under way.
+    /// The key, or a group of the response's, was purged while the fill was under way.
     Purged,
     /// It would take the whole store, or more.
     TooLarge,
@@ -105,6 +114,7 @@ pub struct Store {
     changes: Mutex<()>,
     /// Purges so far, by [`Store::generation`]. Written under `changes`.
     generations: Box<[AtomicU64]>,
+    wide: WidePurges,
     hasher: ahash::RandomState,
     tally: Arc<Tally>,
     bounds: Bounds,
@@ -141,6 +151,7 @@ impl Store {
             cache,
             changes: Mutex::new(()),
             generations: (0..GENERATIONS).map(|_| AtomicU64::new(0)).collect(),
+            wide: WidePurges::default(),
             hasher,
             tally,
             bounds,
@@ -169,7 +180,10 @@ impl Store {
     /// was looked up. Allocates nothing.
     #[must_use]
     pub fn glance(&self, key: &[u8]) -> Glance {
-        Glance(self.generation(key).load(Ordering::Acquire))
+        Glance {
+            generation: self.generation(key).load(Ordering::Acquire),
+            as_of: self.wide.moment(),
+        }
     }
 
     /// Begins a fill as of a [`Glance`] taken earlier.
@@ -177,23 +191,23 @@ impl Store {
     pub fn ticket_since(&self, key: &Key, glance: Glance) -> Ticket {
         Ticket {
             key: key.clone(),
-            generation: glance.0,
+            generation: glance.generation,
+            as_of: glance.as_of,
         }
     }
 
-    /// Whether the key was not purged since the glance.
+    /// Whether the key was not purged since the glance, alone or with all that begin
+    /// alike. Of groups an object tells; see [`Store::stands`].
     #[must_use]
     pub fn still_counts(&self, key: &[u8], glance: Glance) -> bool {
-        self.glance(key) == glance
+        self.generation(key).load(Ordering::Acquire) == glance.generation
+            && !self.wide.reached_key(key, glance.as_of)
     }
 
     /// Begins a fill. Take it before anything is asked of an upstream.
     #[must_use]
     pub fn ticket(&self, key: &Key) -> Ticket {
-        Ticket {
-            key: key.clone(),
-            generation: self.generation(key.as_bytes()).load(Ordering::Acquire),
-        }
+        self.ticket_since(key, self.glance(key.as_bytes()))
     }
 
     /// Stores what a fill brought, or a stored object freshened by a 304.
@@ -207,6 +221,9 @@ impl Store {
     pub fn put(&self, ticket: &Ticket, object: Arc<Object>) -> Result<(), NotKept> {
         let _changing = self.changes.lock();
         let stored = self.current(ticket)?;
+        if !self.stands(&object.groups) {
+            return Err(NotKept::Purged);
+        }
         let entry = self.with_variant(&ticket.key, stored.as_deref(), object)?;
         self.insert(&ticket.key, entry);
         Ok(())
@@ -236,6 +253,12 @@ impl Store {
         let removed = self.cache.remove(key);
         self.cache.run_pending_tasks();
         removed.is_some_and(|entry| !entry.variants.is_empty())
+    }
+
+    /// Makes sure that no fill of that key under way is stored.
+    fn count_purge(&self, key: &[u8]) {
+        let _changing = self.changes.lock();
+        self.generation(key).fetch_add(1, Ordering::Release);
     }
 
     /// Bytes held now, in the measure of [`Bounds::bytes_max`].
@@ -272,10 +295,11 @@ impl Store {
         object: Arc<Object>,
     ) -> Result<Entry, NotKept> {
         let variants = stored.map_or(&[][..], |entry| &entry.variants);
-        if variants.iter().any(|other| object.would_displace(other)) {
+        let standing = || variants.iter().filter(|other| self.stands(&other.groups));
+        if standing().any(|other| object.would_displace(other)) {
             return Err(NotKept::WouldDisplace);
         }
-        let others = variants.iter().filter(|other| !object.succeeds(other));
+        let others = standing().filter(|other| !object.succeeds(other));
         let mut variants: SmallVec<_> = others.cloned().collect();
         variants.insert(0, object);
         let mut entry = Entry {
@@ -305,7 +329,11 @@ impl Store {
     /// What is under the ticket's key, if the ticket still counts. Under `changes`.
     fn current(&self, ticket: &Ticket) -> Result<Option<Arc<Entry>>, NotKept> {
         let key = ticket.key.as_bytes();
-        if self.generation(key).load(Ordering::Acquire) != ticket.generation {
+        let glance = Glance {
+            generation: ticket.generation,
+            as_of: ticket.as_of,
+        };
+        if !self.still_counts(key, glance) {
             return Err(NotKept::Purged);
         }
         Ok(self.cache.get(key))

@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_cache::{Policy, RequestFacts, ResponseFacts, Selector, Vary};
 use smallvec::SmallVec;
 
+use crate::Groups;
+
 /// What a field costs beside its name and value: the map's bucket and index, and
 /// the two handles.
 const FIELD_OVERHEAD_BYTES: u64 = 104;
@@ -45,8 +47,8 @@ pub struct Object {
     pub upstream_cache_status: Option<HeaderValue>,
     /// When it was stored or last freshened, Unix milliseconds.
     pub stored_ms: u64,
-    /// Cache tags.
-    pub tags: Vec<String>,
+    /// The cache groups it belongs to (RFC 9875), as of when its fill began.
+    pub groups: Groups,
 }
 
 impl Object {
@@ -58,11 +60,6 @@ impl Object {
             .iter()
             .map(|(name, value)| FIELD_OVERHEAD_BYTES + (name.as_str().len() + value.len()) as u64)
             .sum();
-        let tags: usize = self
-            .tags
-            .iter()
-            .map(|tag| size_of::<String>() + tag.len())
-            .sum();
         let status = self
             .upstream_cache_status
             .as_ref()
@@ -72,8 +69,24 @@ impl Object {
             Vary::None | Vary::Any => 0,
         };
         // The selector holds what a visitor sent, as long as a head may be.
-        let beside = tags + status + vary + self.selector.heap_bytes();
+        let beside = self.groups.heap_bytes() + status + vary + self.selector.heap_bytes();
         OBJECT_OVERHEAD_BYTES + fields + (self.head.len() + self.body.len() + beside) as u64
+    }
+
+    /// The same response, stale from `now_ms` on and its groups as of `moment`.
+    pub(crate) fn softened(&self, now_ms: u64, moment: u64) -> Self {
+        Self {
+            status: self.status,
+            fields: self.fields.clone(),
+            head: self.head.clone(),
+            body: self.body.clone(),
+            facts: self.facts.expired(now_ms),
+            vary: self.vary.clone(),
+            selector: self.selector.clone(),
+            upstream_cache_status: self.upstream_cache_status.clone(),
+            stored_ms: self.stored_ms,
+            groups: self.groups.renewed(moment),
+        }
     }
 
     /// Whether a fill replaces `other` by `self`: they answer the same requests.
@@ -171,8 +184,14 @@ mod tests {
             bare_bytes + FIELD_OVERHEAD_BYTES + 4 + 3
         );
 
-        let tagged = Object {
-            tags: vec!["shop".into(), "a".into()],
+        let store = crate::Store::new(crate::Bounds {
+            bytes_max: 0,
+            variants_max: 1,
+        });
+        let ticket = store.ticket(&crate::Key::from("k"));
+        let names = ["shop".to_owned(), "a".to_owned()];
+        let grouped = Object {
+            groups: store.groups(&ticket, b"origin", &names),
             upstream_cache_status: Some(HeaderValue::from_static("upper-1; hit")),
             ..Arc::try_unwrap(bare).unwrap()
         };
@@ -180,8 +199,8 @@ mod tests {
         let short = in_language("x", "");
         assert_eq!(long.weight(), short.weight() + 999);
 
-        let tags_bytes = 2 * size_of::<String>() + 4 + 1;
-        assert_eq!(tagged.weight(), bare_bytes + tags_bytes as u64 + 12);
+        // However long a group's name is.
+        assert_eq!(grouped.weight(), bare_bytes + 2 * 8 + 12);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_cache::{Arrival, Policy, ResponseFacts, Vary};
 
-use crate::Object;
+use crate::{Groups, Object};
 
 /// When every sample was received, Unix milliseconds.
 pub(crate) const RECEIVED_MS: u64 = 1_700_000_000_000;
@@ -51,7 +51,7 @@ pub(crate) fn object(
         body: body.into(),
         upstream_cache_status: None,
         stored_ms: RECEIVED_MS + age_ms,
-        tags: Vec::new(),
+        groups: Groups::default(),
     })
 }
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_cache::{Policy, ResponseFacts, Selector, Vary};
 use observe::Attempt;
 use parking_lot::Mutex;
-use store::{Key, Object};
+use store::{Groups, Key, Object};
 use tokio::sync::watch;
 
 use super::body::{Broken, Growing, Reader};
@@ -80,6 +80,8 @@ pub(crate) struct Fetched {
     pub(crate) facts: ResponseFacts,
     pub(crate) vary: Vary,
     pub(crate) selector: Selector,
+    /// The cache groups it belongs to.
+    pub(crate) groups: Groups,
     pub(crate) upstream_cache_status: Option<HeaderValue>,
     /// Length of the body, where it is known.
     pub(crate) length: Option<u64>,

@@ -26,6 +26,7 @@ use super::reach::{Reached, Route, reach};
 use crate::answer;
 use crate::clock;
 use crate::fields::{self, ProxyError};
+use crate::groups;
 use crate::report;
 use crate::request::Request;
 use crate::seal::{Outbound, Purpose};
@@ -128,6 +129,14 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             any
         });
     let mut reached = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
+    if let Ok(answer) = &reached
+        && is_behind(plan, answer)
+    {
+        let again = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
+        if let Ok(behind) = std::mem::replace(&mut reached, again) {
+            behind.response.discard(&plan.node).await;
+        }
+    }
     if validating
         && let Ok(answer) = &reached
         && answer.response.status == StatusCode::NOT_MODIFIED
@@ -181,6 +190,12 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
     }
 }
 
+/// Whether the next tier missed an invalidation that is known here.
+fn is_behind(plan: &Plan, answer: &Reached) -> bool {
+    let digest = control::KeyDigest(plan.route.digest);
+    groups::is_behind(&plan.node, plan.ticket.key().as_bytes(), digest, answer)
+}
+
 /// A fill for everybody that sets no condition cannot be told "not modified".
 fn is_unasked(plan: &Plan, status: StatusCode) -> bool {
     plan.purpose == Purpose::Shared && status == StatusCode::NOT_MODIFIED
@@ -206,7 +221,9 @@ fn revalidated(plan: &Plan, answer: &Reached) -> Option<(Object, bool)> {
     let facts = stored
         .facts
         .freshened(&freshened, &confirmed, arrival(answer), policy);
-    let may_be_stored = http_cache::storable(&plan.facts, &facts, policy).is_ok();
+    let groups = groups::of_response(&plan.node, &plan.ticket, &freshened);
+    let may_be_stored = groups.is_ok() && http_cache::storable(&plan.facts, &facts, policy).is_ok();
+    let groups = groups.unwrap_or_default();
     let kept_fields = http_cache::stored_fields(&freshened, policy);
     let vary = Vary::of(&kept_fields);
     let object = Object {
@@ -219,7 +236,7 @@ fn revalidated(plan: &Plan, answer: &Reached) -> Option<(Object, bool)> {
         fields: kept_fields,
         upstream_cache_status: upstream,
         stored_ms: answer.response.request_ms,
-        tags: stored.tags.clone(),
+        groups,
     };
     Some((object, may_be_stored))
 }
@@ -367,6 +384,11 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
     if !plan.outbound.may_be_kept {
         storable = storable.and(Err("alone"));
     }
+    let groups = groups::of_response(node, &plan.ticket, &delivered);
+    if let Err(too_many) = groups {
+        storable = storable.and(Err(too_many.as_str()));
+    }
+    let groups = groups.unwrap_or_default();
     let fits = length.is_none_or(|length| length <= node.config.store.object_bytes_max);
     let complete = plan.outbound.method == Method::GET;
     let yields_to_stale = http_cache::is_error_for_stale(status);
@@ -376,6 +398,7 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
         age_s,
         vary,
         selector,
+        groups,
         upstream_cache_status,
         length,
         shared: storable.is_ok(),
@@ -529,7 +552,7 @@ impl Carrier<'_> {
             selector: self.fetched.selector.clone(),
             upstream_cache_status: self.fetched.upstream_cache_status.clone(),
             stored_ms: self.answer.response.request_ms,
-            tags: Vec::new(),
+            groups: self.fetched.groups.clone(),
         };
         plan.node.store.put(&plan.ticket, Arc::new(object))
     }

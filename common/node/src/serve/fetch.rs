@@ -41,6 +41,10 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
         match board(node, request, &fetch, selector.take()).await {
             Boarding::Answered(answer) => return *answer,
             Boarding::OtherVariant(wanted) => selector = Some(wanted),
+            // From now on the key counts as purged, and the flight is boarded no more.
+            Boarding::Outdated(invalidated_ms) => {
+                node.purged.remember(request.digest(), invalidated_ms);
+            }
             Boarding::NotForUs => break,
         }
     }
@@ -52,6 +56,8 @@ enum Boarding {
     Answered(Box<Answer>),
     /// It brings another variant than this request wants.
     OtherVariant(Selector),
+    /// It took off before a group of what it brings was invalidated, Unix milliseconds.
+    Outdated(u64),
     /// What it brings is one visitor's, or the wait for it is over.
     NotForUs,
 }
@@ -96,6 +102,9 @@ async fn board(
         Err(_) => return Boarding::NotForUs,
         Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
         Ok(Published::Revalidated { object, shared }) => {
+            if let Some(invalidated_ms) = outdated(node, &object.groups, leads) {
+                return Boarding::Outdated(invalidated_ms);
+            }
             let wanted = object
                 .vary
                 .matches(&object.selector, &request.fields, policy);
@@ -109,6 +118,9 @@ async fn board(
             from_revalidated(node, request, fetch, &object, flight)
         }
         Ok(Published::Response(fetched)) => {
+            if let Some(invalidated_ms) = outdated(node, &fetched.groups, leads) {
+                return Boarding::Outdated(invalidated_ms);
+            }
             if let Some(answer) = stale_instead(node, request, fetch, &fetched, flight.clone()) {
                 return Boarding::Answered(Box::new(answer));
             }
@@ -124,6 +136,15 @@ async fn board(
         }
     };
     Boarding::Answered(Box::new(answer))
+}
+
+/// When a group of what a flight brings was invalidated since it took off. Whoever
+/// began it asked before, and may have it; the others may have come since.
+fn outdated(node: &Node, groups: &store::Groups, leads: bool) -> Option<u64> {
+    if leads {
+        return None;
+    }
+    node.store.invalidated_ms(groups)
 }
 
 /// At an edge with upper tiers, `only-if-cached` asks their stores too.
@@ -381,6 +402,7 @@ fn stale(
     let now_ms = clock::now_ms();
     let allowed = http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
         && node.store.still_counts(&request.key, fetch.glance)
+        && node.store.stands(&object.groups)
         && (!node.is_edge()
             || request
                 .site

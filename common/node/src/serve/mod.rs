@@ -75,7 +75,8 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         .as_ref()
         .and_then(|entry| entry.select(&request.fields, policy))
         // The edge that asks has purged what was fetched before.
-        .filter(|object| purged_ms == 0 || object.stored_ms > purged_ms);
+        .filter(|object| purged_ms == 0 || object.stored_ms > purged_ms)
+        .filter(|object| node.store.stands(&object.groups));
     let facts = stored.map(|object| &object.facts);
     let fetch = |why, detail, purpose| {
         Lookup::Fetch(Fetch {
