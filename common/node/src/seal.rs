@@ -301,6 +301,11 @@ fn make_everybodys(fields: &mut HeaderMap, request: &Request) {
     }
 }
 
+/// Whether a field asks for another request to be answered than the one that came.
+pub(crate) fn names_another_target(fields: &HeaderMap) -> bool {
+    OVERRIDES.iter().any(|name| fields.contains_key(*name))
+}
+
 /// Whether a request between tiers carries what a shared fill would leave out: the
 /// edge asks for one visitor, and so must we.
 pub(crate) fn is_for_one(request: &Request) -> bool {

@@ -3,16 +3,20 @@
 //!
 //! ```text
 //!   request_filter ── GET or HEAD over HTTP/2 ──▶ serve, written to the session
+//!     │           └── nobody but us is asked ──▶ answered at this last stop
 //!     │ the rest
 //!   upstream_peer ── the next way
 //!   upstream_request_filter ── seal: the last code of ours before the wire
 //!   upstream_response_filter ── verify, strip, invalidate
 //!   response_filter ── our fields, and at an upper tier the signature
+//!   response_body_filter ── gather what may be kept for a GET
 //! ```
 //!
 //! A request that may have been executed is never sent twice: the next way is
 //! taken only while none was connected to, or when the method is safe.
 
+mod keep;
+mod last_stop;
 mod session;
 mod way;
 
@@ -123,6 +127,11 @@ impl ProxyHttp for Pass {
                     self.serve(session, &request).await?;
                     return Ok(true);
                 }
+                if let Some(answer) = last_stop::answer(&request) {
+                    passing.told = true;
+                    self.end_here(session, &request, answer).await?;
+                    return Ok(true);
+                }
                 passing.way = Some(Box::new(OnTheWay::new(&self.node, request, framing)));
                 Ok(false)
             }
@@ -205,6 +214,7 @@ impl ProxyHttp for Pass {
             upstream: fields::joined(&fields, &CACHE_STATUS),
             forward: Some(forward_reason(&way.request)),
             forward_status: Some(response.status.as_u16()),
+            stored: way.keeping.is_some(),
             ..CacheStatus::default()
         };
         fields.insert(CACHE_STATUS, cache_status.value(self.node.name()));
@@ -226,6 +236,27 @@ impl ProxyHttp for Pass {
             _ => {}
         }
         replace_fields(response, &fields)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        passing: &mut Passing,
+    ) -> Result<Option<Duration>> {
+        let Some(way) = passing.way.as_mut() else {
+            return Ok(None);
+        };
+        if let (Some(keeping), Some(chunk)) = (&mut way.keeping, body)
+            && !keeping.take(chunk)
+        {
+            way.keeping = None;
+        }
+        if end_of_stream && let Some(keeping) = way.keeping.take() {
+            keeping.complete();
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(
@@ -420,6 +451,22 @@ impl Pass {
         let sent = *written.as_ref().unwrap_or(&0);
         report::done(&self.node, request, &answer, sent, written_from_us);
         drop(visible);
+        written.map(drop)
+    }
+
+    /// Answers a request that goes no further, its body taken in unread.
+    async fn end_here(
+        &self,
+        session: &mut Session,
+        request: &Request,
+        mut answer: Answer,
+    ) -> Result<()> {
+        let written_from_us = request.watch.elapsed_us();
+        let written = write_answer(session, self.node.name(), &mut answer).await;
+        session.set_total_drain_timeout(Some(LINGER));
+        let _ = session.drain_request_body().await;
+        let sent = *written.as_ref().unwrap_or(&0);
+        report::done(&self.node, request, &answer, sent, written_from_us);
         written.map(drop)
     }
 

@@ -8,15 +8,19 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Method, StatusCode};
+use http_cache::Arrival;
 use observe::{Attempt, InFlightGuard};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
+use super::keep::Keeping;
+use super::last_stop;
 use super::{UNSOUND, UNVERIFIED, lost};
 use crate::clock;
 use crate::door::head::Framing;
 use crate::fill::reach::{self, Route};
+use crate::groups;
 use crate::ids;
 use crate::key::Resource;
 use crate::purge;
@@ -53,6 +57,10 @@ pub(super) struct OnTheWay {
     framing: Framing,
     pub(super) upgrade: Option<HeaderValue>,
     expects_continue: bool,
+    /// When the last attempt's head was made, Unix milliseconds.
+    sent_ms: u64,
+    /// The answer, where it is kept for later GETs.
+    pub(super) keeping: Option<Keeping>,
     _visible: InFlightGuard,
 }
 
@@ -66,6 +74,7 @@ impl OnTheWay {
         }
         let expects_continue = outbound.fields.remove(EXPECT).is_some();
         outbound.fields.remove(CONTENT_LENGTH);
+        last_stop::count_down(&request, &mut outbound.fields);
         let route = Route {
             live: Arc::clone(&request.live),
             site: Arc::clone(&request.site),
@@ -92,6 +101,8 @@ impl OnTheWay {
             framing,
             upgrade,
             expects_continue,
+            sent_ms: 0,
+            keeping: None,
             _visible: report::in_flight(node, &request, "pass"),
             request,
         }
@@ -183,6 +194,7 @@ impl OnTheWay {
         let target = self.target.as_ref().ok_or_else(lost)?;
         let live = &self.request.live;
         let now_ms = clock::now_ms();
+        self.sent_ms = now_ms;
         let sealed = seal(node, live, &self.outbound, target, self.span_id, now_ms)
             .map_err(|_| Error::explain(ErrorType::InternalError, "it cannot be sealed"))?;
         self.receipt = sealed.receipt().cloned();
@@ -212,13 +224,14 @@ impl OnTheWay {
     }
 
     /// Verifies the answer and takes the control fields off it. What an unsafe
-    /// method changed is no longer stored.
+    /// method changed is no longer stored; what it answered may be from now on.
     pub(super) fn accept(
         &mut self,
-        node: &Node,
+        node: &Arc<Node>,
         status: StatusCode,
         fields: &mut HeaderMap,
     ) -> Result<()> {
+        let mut age_ms = None;
         if !framing_is_sound(fields) {
             self.failed(node, SendError::Garbage, true);
             return Err(of_upstream(UNSOUND, "an unknown transfer coding"));
@@ -228,6 +241,7 @@ impl OnTheWay {
             match control::verify_response(status, fields, receipt, keyring, clock::now_ms()) {
                 Ok(result) => {
                     control::strip(fields);
+                    age_ms = result.age_ms;
                     if let Some(date_s) = result.date_s {
                         fields.insert(DATE, http_cache::date::format(date_s.saturating_mul(1000)));
                     }
@@ -248,6 +262,13 @@ impl OnTheWay {
         self.record_attempt(node, Some(status.as_u16()), None);
         self.failure = None;
         self.invalidate(node, status, fields);
+        groups::invalidate(node, &self.request, fields);
+        let arrival = Arrival {
+            request_ms: self.sent_ms,
+            response_ms: clock::now_ms(),
+            age_ms,
+        };
+        self.keeping = Keeping::begin(node, &self.request, &self.outbound, status, fields, arrival);
         Ok(())
     }
 
