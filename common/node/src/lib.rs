@@ -24,6 +24,7 @@ mod ids;
 mod key;
 mod live;
 mod pass;
+mod policies;
 mod purge;
 mod report;
 mod request;

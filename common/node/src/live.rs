@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use control::Keyring;
-use http_cache::{Policy, Times};
 
+use crate::policies::Policies;
 use crate::upstream::tls::PeerTls;
 
 /// One consistent set of sites and keys.
@@ -24,7 +24,7 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) config: Arc<config::Site>,
-    pub(crate) policy: Policy,
+    pub(crate) policies: Policies,
     /// TLS towards its pool, where the pool wants it.
     pub(crate) origin_tls: Option<Arc<PeerTls>>,
     /// Revision of the configuration it came from.
@@ -52,7 +52,7 @@ impl Live {
             .map(|site| {
                 let runtime = Site {
                     config: Arc::clone(site),
-                    policy: policy(&site.cache),
+                    policies: Policies::of(site),
                     origin_tls: origin_tls.get(&site.pool.name).cloned(),
                     rev: sites.revision.clone(),
                 };
@@ -102,28 +102,6 @@ fn origin_tls(
         }
     }
     loaded
-}
-
-fn policy(cache: &config::Cache) -> Policy {
-    Policy {
-        times: Times {
-            ttl_ms: None,
-            default_ttl_ms: cache.default_ttl_ms,
-            ttl_max_ms: cache.ttl_max_ms,
-            stale_while_revalidate_ms: cache.stale_while_revalidate_ms,
-            stale_if_error_ms: cache.stale_if_error_ms,
-        },
-        heuristic: cache.heuristic,
-        set_cookie: match cache.set_cookie {
-            config::SetCookie::Bypass => http_cache::SetCookie::Bypass,
-            config::SetCookie::Strip => http_cache::SetCookie::Strip,
-            config::SetCookie::Store => http_cache::SetCookie::Store,
-        },
-        honour_request_directives: cache.honour_request_directives,
-        normalise_accept_encoding: cache.normalise_accept_encoding,
-        normalise_accept_language: cache.normalise_accept_language,
-        ..Policy::default()
-    }
 }
 
 #[cfg(test)]

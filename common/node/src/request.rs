@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use control::{KeyDigest, Scheme, Verified};
 use http::{HeaderMap, Method};
-use http_cache::RequestFacts;
+use http_cache::{Policy, RequestFacts};
 use observe::Protocol;
 
 use crate::clock::Stopwatch;
 use crate::live::{Live, Site};
+use crate::policies::Ruling;
 
 /// What the rest of the node works with.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Request {
     pub(crate) facts: RequestFacts,
     /// The primary key.
     pub(crate) key: Vec<u8>,
+    /// Which of its site's policies holds for it.
+    pub(crate) ruling: Ruling,
 }
 
 /// This request's place in a trace; drawn whether or not anyone is tracing.
@@ -50,6 +53,11 @@ pub(crate) struct Trace {
 }
 
 impl Request {
+    /// What its site decides about its caching.
+    pub(crate) fn policy(&self) -> &Policy {
+        self.site.policies.get(self.ruling)
+    }
+
     /// Digest of the primary key.
     pub(crate) fn digest(&self) -> KeyDigest {
         match &self.tier {

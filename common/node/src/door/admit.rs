@@ -52,7 +52,10 @@ pub(crate) fn admit(
     let live = node.live.load_full();
     match enter(node, conn, &live, &mut arrival, received_ms) {
         Ok(entered) => {
-            let facts = RequestFacts::of(&arrival.method, &arrival.fields, &entered.site.policy);
+            let policies = &entered.site.policies;
+            let ruling = policies.ruling(&entered.key);
+            let policy = policies.get(ruling);
+            let facts = RequestFacts::of(&arrival.method, &arrival.fields, policy);
             Ok(Request {
                 live,
                 site: entered.site,
@@ -70,6 +73,7 @@ pub(crate) fn admit(
                 tier: entered.tier,
                 facts,
                 key: entered.key,
+                ruling,
             })
         }
         Err(answer) => Err(Box::new(TurnedAway {

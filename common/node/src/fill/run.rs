@@ -27,6 +27,7 @@ use crate::answer;
 use crate::clock;
 use crate::fields::{self, ProxyError};
 use crate::groups;
+use crate::policies::Ruling;
 use crate::report;
 use crate::request::Request;
 use crate::seal::{Outbound, Purpose};
@@ -51,7 +52,9 @@ pub(crate) struct Plan {
     pub(crate) outbound: Outbound,
     pub(crate) purpose: Purpose,
     pub(crate) ticket: Ticket,
-    /// Facts that decide about storing.
+    /// Which policy of the site decides about storing…
+    pub(crate) ruling: Ruling,
+    /// …and the facts that it decides by.
     pub(crate) facts: RequestFacts,
     /// The fields `Vary` selects by.
     pub(crate) request_fields: HeaderMap,
@@ -88,6 +91,7 @@ impl Plan {
             outbound: Outbound::new(node, request, purpose),
             purpose,
             ticket: node.store.ticket_since(&Key::new(&request.key), glance),
+            ruling: request.ruling,
             facts: request.facts,
             request_fields: request.fields.clone(),
             stored,
@@ -96,7 +100,7 @@ impl Plan {
     }
 
     fn policy(&self) -> &Policy {
-        &self.route.site.policy
+        self.route.site.policies.get(self.ruling)
     }
 }
 

@@ -68,7 +68,7 @@ async fn board(
     fetch: &Fetch,
     selector: Option<Selector>,
 ) -> Boarding {
-    let policy = &request.site.policy;
+    let policy = request.policy();
     // Who refuses what is stored here must not be given it by the next tier.
     let reload = request.facts.demands_validation() || fetch.why == Forward::Request;
     let key = FlightKey {
@@ -160,7 +160,7 @@ fn known_selector(node: &Node, request: &Request) -> Option<Selector> {
     let newest = entry.variants.first()?;
     match &newest.vary {
         http_cache::Vary::Fields(_) => {
-            Some(newest.vary.selector(&request.fields, &request.site.policy))
+            Some(newest.vary.selector(&request.fields, request.policy()))
         }
         _ => None,
     }
@@ -299,7 +299,7 @@ fn delivered_fields(
     let mut fields = if cache_status.collapsed {
         // Others get what a stored response would give them, and no field that is
         // withheld from storing.
-        http_cache::stored_fields(&fetched.fields, &request.site.policy)
+        http_cache::stored_fields(&fetched.fields, request.policy())
     } else {
         fetched.fields.clone()
     };

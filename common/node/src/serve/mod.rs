@@ -67,7 +67,7 @@ pub(crate) async fn fetch_answer(node: &Arc<Node>, request: &Request, fetch: Fet
 
 /// Looks into the store and decides.
 pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Lookup {
-    let policy = &request.site.policy;
+    let policy = request.policy();
     let purged_ms = purge::heed(node, request);
     let glance = node.store.glance(&request.key);
     let entry = node.store.get(&request.key);
