@@ -50,7 +50,9 @@ pub use policy::{Policy, SetCookie, StatusTimes, Times};
 pub use precondition::{
     Precondition, ValidationFields, answers_validator, precondition, validation_fields,
 };
-pub use range::{RangeOutcome, content_range, content_range_unsatisfied, range};
+pub use range::{
+    RANGES_MAX, RangeOutcome, Ranges, content_range, content_range_unsatisfied, range,
+};
 pub use request::RequestFacts;
 pub use response::{Arrival, ResponseFacts};
 pub use storable::{NotStored, storable, storable_from_post};

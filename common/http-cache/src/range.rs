@@ -1,15 +1,24 @@
-//! Single byte ranges out of whole objects (RFC 9110 §14).
+//! Byte ranges out of whole objects, one or several (RFC 9110 §14).
 
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use smallvec::SmallVec;
 
 use crate::date;
 use crate::entity_tag::strong_eq;
 use crate::list::{members, number, trim};
 use crate::response::ResponseFacts;
 
+/// Ranges that one answer carries at most. RFC 9110 §17.15: each costs a head of its
+/// own, so that many small ones would make an answer much larger than what it is
+/// about. Readers of documents ask for a handful at a time.
+pub const RANGES_MAX: usize = 16;
+
+/// First and last position of each of several ranges.
+pub type Ranges = SmallVec<[(u64, u64); 4]>;
+
 /// What part of a stored response a request is answered with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RangeOutcome {
     /// All of it, as if no range had been asked for.
     Whole,
@@ -20,6 +29,9 @@ pub enum RangeOutcome {
         /// Position of the last byte: `first <= last < complete_length`.
         last: u64,
     },
+    /// Several parts, in the order they were asked for, with 206 and
+    /// `multipart/byteranges`: two to [`RANGES_MAX`], none touching another.
+    Several(Ranges),
     /// Nothing of it, with 416.
     Unsatisfiable,
 }
@@ -27,9 +39,10 @@ pub enum RangeOutcome {
 /// The range that a request asks of a response of `complete_length` bytes, after its
 /// other preconditions have been found to hold (RFC 9110 §13.2.2, step 5).
 ///
-/// The caller asks for GET alone; other methods define no ranges (§14.2). Several
-/// ranges, other units and what cannot be read give [`RangeOutcome::Whole`], as a
-/// server may always ignore `Range`.
+/// The caller asks for GET alone; other methods define no ranges (§14.2). Other units
+/// and what cannot be read give [`RangeOutcome::Whole`], as a server may always ignore
+/// `Range`; so do more than [`RANGES_MAX`] ranges and those that overlap, which no
+/// honest client sends (§14.2).
 pub fn range(
     request_fields: &HeaderMap,
     response: &ResponseFacts,
@@ -66,7 +79,7 @@ fn if_range(request_fields: &HeaderMap, response: &ResponseFacts) -> bool {
     }
 }
 
-/// Reads one range; `None` when there is not exactly one that can be read.
+/// Reads a set of ranges; `None` where it is invalid, or not worth an answer of parts.
 fn requested(value: &[u8], complete_length: u64) -> Option<RangeOutcome> {
     let equals = value.iter().position(|b| *b == b'=')?;
     let (unit, set) = value.split_at_checked(equals)?;
@@ -75,11 +88,49 @@ fn requested(value: &[u8], complete_length: u64) -> Option<RangeOutcome> {
         return None;
     }
     let mut ranges = members(set.get(1..)?);
-    let (only, None) = (ranges.next()?, ranges.next()) else {
-        return None;
+    let only = one(ranges.next()?, complete_length)?;
+    let Some(second) = ranges.next() else {
+        return Some(only);
     };
-    let dash = only.iter().position(|b| *b == b'-')?;
-    let (from, to) = only.split_at_checked(dash)?;
+    let mut satisfiable = Ranges::new();
+    let rest = std::iter::once(second).chain(ranges);
+    let outcomes = rest.map(|range| one(range, complete_length));
+    for (at, outcome) in std::iter::once(Some(only)).chain(outcomes).enumerate() {
+        if at >= RANGES_MAX {
+            return None;
+        }
+        match outcome? {
+            RangeOutcome::Partial { first, last } => satisfiable.push((first, last)),
+            // §14.1.2: a set is satisfiable if any of its ranges is.
+            RangeOutcome::Unsatisfiable => {}
+            RangeOutcome::Whole | RangeOutcome::Several(_) => return None,
+        }
+    }
+    match satisfiable.as_slice() {
+        [] => Some(RangeOutcome::Unsatisfiable),
+        // §15.3.7.2: where only one is left, it may be sent as if asked for alone.
+        [(first, last)] => Some(RangeOutcome::Partial {
+            first: *first,
+            last: *last,
+        }),
+        several if any_touch(several) => None,
+        _ => Some(RangeOutcome::Several(satisfiable)),
+    }
+}
+
+/// Whether two ranges overlap, or follow each other without a gap.
+fn any_touch(ranges: &[(u64, u64)]) -> bool {
+    ranges.iter().enumerate().any(|(at, (first, last))| {
+        ranges.iter().skip(at + 1).any(|(other_first, other_last)| {
+            *first <= other_last.saturating_add(1) && *other_first <= last.saturating_add(1)
+        })
+    })
+}
+
+/// Reads one range of a set.
+fn one(range: &[u8], complete_length: u64) -> Option<RangeOutcome> {
+    let dash = range.iter().position(|b| *b == b'-')?;
+    let (from, to) = range.split_at_checked(dash)?;
     let to = to.get(1..)?;
     if trim(from) != from || trim(to) != to {
         return None;
@@ -183,7 +234,26 @@ mod tests {
             ("bytes=99999999999999999999999999-", Unsatisfiable),
             ("bytes=-0", Unsatisfiable),
             ("bytes=2-1", Whole),
-            ("bytes=0-1,3-4", Whole),
+            (
+                "bytes=0-1,3-4",
+                Several(Ranges::from_slice(&[(0, 1), (3, 4)])),
+            ),
+            (
+                "bytes=3-4, 0-1",
+                Several(Ranges::from_slice(&[(3, 4), (0, 1)])),
+            ),
+            (
+                "bytes=0-0,-1",
+                Several(Ranges::from_slice(&[(0, 0), (9, 9)])),
+            ),
+            ("bytes=0-1,10-11", part(0, 1)),
+            ("bytes=10-11,-0", Unsatisfiable),
+            ("bytes=0-1,1-2", Whole),
+            ("bytes=0-1,2-3", Whole),
+            ("bytes=2-3,0-1", Whole),
+            ("bytes=0-,5-6", Whole),
+            ("bytes=0-1,3-2", Whole),
+            ("bytes=0-1,x", Whole),
             ("bytes=", Whole),
             ("bytes=-", Whole),
             ("bytes=a-b", Whole),
@@ -215,6 +285,19 @@ mod tests {
             range(&fields(&[("range", "bytes=0-1")]), &stored(404, &[]), 10),
             Whole
         );
+    }
+
+    #[test]
+    fn several_ranges_are_counted() {
+        let ask = |count: usize| {
+            let ranges: Vec<String> = (0..count).map(|at| format!("{0}-{0}", at * 2)).collect();
+            let value = format!("bytes={}", ranges.join(","));
+            range(&fields(&[("range", &value)]), &stored(200, &[]), 1000)
+        };
+        assert!(
+            matches!(ask(RANGES_MAX), RangeOutcome::Several(ranges) if ranges.len() == RANGES_MAX)
+        );
+        assert_eq!(ask(RANGES_MAX + 1), RangeOutcome::Whole);
     }
 
     #[test]

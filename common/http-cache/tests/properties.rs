@@ -270,6 +270,11 @@ let mut got = got;
         prop_assert!(validation_fields(&response).len() <= 2);
         match range(&asked, &response, length) {
             RangeOutcome::Partial { first, last } => prop_assert!(first <= last && last < length),
+            RangeOutcome::Several(ranges) => {
+                prop_assert!((2..=http_cache::RANGES_MAX).contains(&ranges.len()));
+                let bytes: u64 = ranges.iter().map(|(first, last)| last - first + 1).sum();
+                prop_assert!(bytes < length, "they touch one another");
+            }
             RangeOutcome::Whole | RangeOutcome::Unsatisfiable => {}
         }
         let stored = stored_fields(&got, &policy);

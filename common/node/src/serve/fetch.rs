@@ -144,7 +144,8 @@ fn outdated(node: &Node, groups: &store::Groups, leads: bool) -> Option<u64> {
     if leads {
         return None;
     }
-    node.store.invalidated_ms(groups)
+    // A soft purge has no time: it lets stale content be used.
+    node.store.invalidated_ms(groups).filter(|at_ms| *at_ms > 0)
 }
 
 /// At an edge with upper tiers, `only-if-cached` asks their stores too.
@@ -267,7 +268,8 @@ async fn delivered(
             drop(passenger);
             return alone(node, request, fetch).await;
         }
-        if part != Part::Whole {
+        // Several parts are cut out of what is stored; while it grows it comes whole.
+        if !matches!(part, Part::Whole | Part::Several(_)) {
             let mut fields = delivered_fields(node, request, &fetched, &cache_status);
             fields.remove(http::header::TRANSFER_ENCODING);
             let (head, bounds) = part_head(part, fields, fetched.length);

@@ -26,7 +26,7 @@ use crate::seal::{self, Purpose};
 use crate::state::Node;
 use crate::tier;
 use fetch::fetched_answer;
-use parts::{Part, is_bodyless, part_head, select_part};
+use parts::{Part, is_bodyless, part_head, select_part, several};
 
 /// What can be said without waiting.
 #[derive(Debug)]
@@ -192,6 +192,10 @@ fn from_stored(
             let mut fields = object.fields.clone();
             fields.insert(AGE, HeaderValue::from(age_s));
             fields.insert(CACHE_STATUS, cache_status.value(node.name()));
+            if let Part::Several(ranges) = &selected {
+                let (head, body) = several(ranges, fields, &object.body);
+                return Answer { head, body, story };
+            }
             let (head, bounds) = part_head(selected, fields, Some(object.body.len() as u64));
             let body = match bounds {
                 Some((first, last)) if request.method == Method::GET => {
