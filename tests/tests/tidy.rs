@@ -43,7 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("topology", &[]),
     ("config", &[]),
     ("observe", &[]),
-    ("tests", &["config", "control", "node"]),
+    ("tests", &["config", "control", "http-cache", "node"]),
 ];
 
 /// Crates from outside that one of ours must not name among its direct dependencies,
