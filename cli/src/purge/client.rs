@@ -1,14 +1,14 @@
 //! One `POST /purge` to one admin listener, and what its answer means.
 //!
-//! A node answers 200 and the word `purged`, or `not stored` where it had no such
-//! object. Any other answer is a failure: an address that is no admin listener
+//! A node answers 200 and a line that begins with `purged`, `stale` after a soft purge,
+//! or `not stored` where it had no such object; it may end with how many. Any other answer is a failure: an address that is no admin listener
 //! must not pass for a purged node.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Empty;
 
 use crate::admin::{self, Answer, Unanswered};
@@ -19,8 +19,10 @@ const ANSWER_MS: u64 = 10_000;
 /// What became of a purge at one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The node held the object and has dropped it.
-    Purged,
+    /// The node held it and has dropped it: how much, where it says so.
+    Purged(Option<String>),
+    /// The node held it, and has it stale now.
+    Stale(Option<String>),
     /// The node held no such object.
     NotStored,
     /// Nobody answered in time.
@@ -34,14 +36,17 @@ pub(super) enum Outcome {
 impl Outcome {
     /// Whether the node may still have the object.
     pub(super) fn is_failure(&self) -> bool {
-        !matches!(self, Self::Purged | Self::NotStored)
+        !matches!(self, Self::Purged(_) | Self::Stale(_) | Self::NotStored)
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Purged => f.write_str("purged"),
+            Self::Purged(None) => f.write_str("purged"),
+            Self::Purged(Some(count)) => write!(f, "purged {count}"),
+            Self::Stale(None) => f.write_str("stale"),
+            Self::Stale(Some(count)) => write!(f, "stale {count}"),
             Self::NotStored => f.write_str("not stored"),
             Self::Unreachable(why) => write!(f, "unreachable: {why}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
@@ -50,26 +55,9 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The URL, if it is one that names an object: absolute, `http` or `https`.
-pub(super) fn checked(text: &str) -> Result<String, String> {
-    let wanted = "write it as visitors do, such as https://shop.example/photo.png";
-    // A fragment never leaves the browser, so no cache knows it.
-    let text = text.split('#').next().unwrap_or_default();
-    let uri: Uri = text
-        .parse()
-        .map_err(|error| format!("{text:?} is no URL ({error}); {wanted}"))?;
-    let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || !has_host {
-        return Err(format!(
-            "{text:?} has no http or https scheme and host; {wanted}"
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-/// Asks the admin listener at `admin` (host and port) to purge `url`.
-pub(super) async fn purge(admin: &str, url: &str, token: Option<&str>) -> Outcome {
-    let request = match request(admin, url, token) {
+/// Asks the admin listener at `admin` (host and port) to purge what `query` says.
+pub(super) async fn purge(admin: &str, query: &str, token: Option<&str>) -> Outcome {
+    let request = match request(admin, query, token) {
         Ok(request) => request,
         Err(why) => return Outcome::Refused(why),
     };
@@ -80,9 +68,8 @@ pub(super) async fn purge(admin: &str, url: &str, token: Option<&str>) -> Outcom
     }
 }
 
-fn request(admin: &str, url: &str, token: Option<&str>) -> Result<Request<Empty<Bytes>>, String> {
-    let mut request =
-        Request::post(format!("/purge?url={}", percent_encoded(url))).header(HOST, admin);
+fn request(admin: &str, query: &str, token: Option<&str>) -> Result<Request<Empty<Bytes>>, String> {
+    let mut request = Request::post(format!("/purge?{query}")).header(HOST, admin);
     if let Some(token) = token {
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| "the token holds characters that no field may have".to_owned())?;
@@ -98,7 +85,8 @@ fn request(admin: &str, url: &str, token: Option<&str>) -> Result<Request<Empty<
 fn outcome(answer: &Answer) -> Outcome {
     let words = answer.body.trim();
     match answer.status {
-        StatusCode::OK if words.starts_with("purged") => Outcome::Purged,
+        StatusCode::OK if words.starts_with("purged") => Outcome::Purged(count(words)),
+        StatusCode::OK if words.starts_with("stale") => Outcome::Stale(count(words)),
         StatusCode::OK if words.starts_with("not stored") => Outcome::NotStored,
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Outcome::Refused(format!(
             "{status}; give the node's admin token with --token or {}",
@@ -108,51 +96,16 @@ fn outcome(answer: &Answer) -> Outcome {
     }
 }
 
-/// All but unreserved characters (RFC 3986 §2.3) as `%XX`.
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-    }
-    out
+/// How much a node says it was: `3 keys`, behind the last colon of its line.
+fn count(words: &str) -> Option<String> {
+    let (_, count) = words.rsplit_once(": ")?;
+    let counts = count.starts_with(|c: char| c.is_ascii_digit());
+    counts.then(|| count.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_url_is_absolute() {
-        let cases = [
-            (
-                "http://shop.example/a?b=c",
-                Some("http://shop.example/a?b=c"),
-            ),
-            ("https://shop.example", Some("https://shop.example")),
-            ("http://[::1]:8081/a#part", Some("http://[::1]:8081/a")),
-            ("shop.example/a", None),
-            ("/a", None),
-            ("ftp://shop.example/a", None),
-            ("http:///a", None),
-            ("", None),
-            ("http://shop.example/a b", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(checked(text).ok().as_deref(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn reserved_characters_are_encoded() {
-        assert_eq!(
-            percent_encoded("http://a.b/c?d=e&f=%20ü"),
-            "http%3A%2F%2Fa.b%2Fc%3Fd%3De%26f%3D%2520%C3%BC"
-        );
-    }
 
     fn answered(status: u16, body: &str) -> Answer {
         Answer {
@@ -165,6 +118,14 @@ mod tests {
     fn only_a_node_that_says_so_has_purged() {
         let cases = [
             (200, "purged\n", "purged"),
+            (200, "purged http://shop.example:80/a\n", "purged"),
+            (200, "purged site shop: 1 key\n", "purged 1 key"),
+            (
+                200,
+                "stale group \"a: b\" of http://a/: 3 objects\n",
+                "stale 3 objects",
+            ),
+            (200, "stale http://shop.example/a\n", "stale"),
             (200, "not stored\n", "not stored"),
             (
                 200,

@@ -1,4 +1,4 @@
-//! `headwater purge`: one URL, out of every node of a topology.
+//! `headwater purge`: a URL, or more than one, out of every node of a topology.
 //!
 //! The order is the point. An edge that has dropped an object asks its upper tier
 //! for it, so an upper tier that still holds the old copy would put it straight
@@ -10,6 +10,7 @@
 
 mod client;
 mod targets;
+mod wanted;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -27,8 +28,21 @@ const TOKEN_VARIABLE: &str = "HEADWATER_ADMIN_TOKEN";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The URL as visitors write it, scheme and host included.
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", required_unless_present = "site")]
+    url: Option<String>,
+    /// Purge everything whose URL begins with URL.
+    #[arg(long, requires = "url")]
+    prefix: bool,
+    /// Purge the cache group of that name (RFC 9875), of URL's scheme and host.
+    #[arg(long, value_name = "NAME", requires = "url", conflicts_with = "prefix")]
+    group: Option<String>,
+    /// Purge all of a site, by its name in sites.toml.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["url", "prefix", "group"])]
+    site: Option<String>,
+    /// Make it stale, not gone: it may still stand in for an error, or be served while
+    /// it is fetched anew, as far as its fields and the site allow.
+    #[arg(long)]
+    soft: bool,
     /// Admin addresses in the order to purge them: upper tiers first, then edges.
     #[arg(long, value_name = "ADDR", num_args = 1.., value_delimiter = ',', conflicts_with = "topology")]
     admin: Vec<String>,
@@ -45,7 +59,7 @@ pub(crate) struct Options {
 
 /// `headwater purge`.
 pub(crate) async fn run(options: Options) -> Result<(), Failure> {
-    let url = client::checked(&options.url).map_err(Failure::because)?;
+    let query = wanted::query(&options).map_err(Failure::because)?;
     let ranks = match &options.topology {
         Some(folder) => targets::of_topology(folder)?,
         None if !options.admin.is_empty() => targets::in_order(&options.admin),
@@ -53,7 +67,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     };
     let token = options.token.or_else(|| std::env::var(TOKEN_VARIABLE).ok());
     let job = Job {
-        url,
+        query,
         token,
         force: options.force,
     };
@@ -63,7 +77,8 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
 /// What is to be done at every node.
 #[derive(Debug, Clone)]
 struct Job {
-    url: String,
+    /// Of `POST /purge`.
+    query: String,
     token: Option<String>,
     force: bool,
 }
@@ -104,7 +119,7 @@ impl Job {
             .map(|target| {
                 let (job, admin) = (self.clone(), target.admin.clone());
                 let asked =
-                    async move { client::purge(&admin, &job.url, job.token.as_deref()).await };
+                    async move { client::purge(&admin, &job.query, job.token.as_deref()).await };
                 (target, tokio::spawn(asked))
             })
             .collect();

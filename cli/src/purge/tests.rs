@@ -41,7 +41,7 @@ const GARBAGE: &str = "whatever\r\n\r\n";
 
 fn job(force: bool) -> Job {
     Job {
-        url: "http://shop.example/a?b".to_owned(),
+        query: "url=http%3A%2F%2Fshop.example%2Fa%3Fb".to_owned(),
         token: Some("open sesame".to_owned()),
         force,
     }

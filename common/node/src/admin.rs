@@ -13,11 +13,8 @@ use pingora_core::protocols::http::ServerSession;
 use topology::State;
 
 use crate::clock;
-use crate::purge::{self, PurgeOutcome};
+use crate::purge::order::Order;
 use crate::state::Node;
-
-/// Longest purge parameter that is taken.
-const URL_BYTES_MAX: usize = 16 * 1024;
 
 /// The pages of the administrative listener.
 pub(crate) struct Admin {
@@ -60,6 +57,7 @@ impl ServeHttp for Admin {
             )
         } else {
             self.page(&method, uri.path(), uri.query(), token.as_deref())
+                .await
         };
         let length = page.text.len();
         let mut response = Response::new(page.text.into_bytes());
@@ -75,13 +73,19 @@ impl ServeHttp for Admin {
 }
 
 impl Admin {
-    fn page(&self, method: &Method, path: &str, query: Option<&str>, token: Option<&str>) -> Page {
+    async fn page(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        token: Option<&str>,
+    ) -> Page {
         match (method, path) {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
             (&Method::GET | &Method::HEAD, "/healthz") => Page::plain(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
             (&Method::GET | &Method::HEAD, "/requests") => self.requests(),
-            (&Method::POST, "/purge") => self.purge(query, token),
+            (&Method::POST, "/purge") => self.purge(query, token).await,
             (_, "/metrics" | "/healthz" | "/readyz" | "/requests") => {
                 Page::plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n")
             }
@@ -132,36 +136,38 @@ impl Admin {
         }
     }
 
-    fn purge(&self, query: Option<&str>, token: Option<&str>) -> Page {
+    async fn purge(&self, query: Option<&str>, token: Option<&str>) -> Page {
         if !self.may_change(token) {
             return Page::plain(
                 StatusCode::UNAUTHORIZED,
                 "this listener is not on loopback: send `Authorization: Bearer TOKEN` with the token of [admin]\n",
             );
         }
-        let url = query
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("url="))
-            .filter(|url| url.len() <= URL_BYTES_MAX)
-            .and_then(decode);
-        let Some(url) = url else {
-            return Page::plain(
-                StatusCode::BAD_REQUEST,
-                "name the URL percent-encoded: POST /purge?url=http%3A%2F%2Fhost%2Fpath\n",
-            );
-        };
-        match purge::purge_url(&self.node, &url, clock::now_ms()) {
-            Ok(PurgeOutcome::Purged) => {
-                self.node.observer.metrics().purge("purged");
-                Page::plain(StatusCode::OK, format!("purged {url}\n"))
+        let node = Arc::clone(&self.node);
+        let purged = match Order::parse(query) {
+            Err(bad) => Err(bad),
+            Ok(order) => {
+                // It may walk over every stored key, which no request should wait for.
+                let work = move || order.carry_out(&node, clock::now_ms());
+                match tokio::task::spawn_blocking(work).await {
+                    Ok(purged) => purged,
+                    Err(error) => {
+                        return Page::plain(
+                            StatusCode::INTERNAL_SERVER_ERROR,
+                            format!("{error}\n"),
+                        );
+                    }
+                }
             }
-            Ok(PurgeOutcome::NotStored) => {
-                self.node.observer.metrics().purge("not_stored");
-                Page::plain(StatusCode::OK, format!("not stored {url}\n"))
+        };
+        let metrics = self.node.observer.metrics();
+        match purged {
+            Ok(outcome) => {
+                metrics.purge(outcome.as_str());
+                Page::plain(StatusCode::OK, format!("{outcome}\n"))
             }
             Err(bad) => {
-                self.node.observer.metrics().purge("bad_url");
+                metrics.purge("bad_url");
                 Page::plain(StatusCode::BAD_REQUEST, bad.0 + "\n")
             }
         }
@@ -208,40 +214,4 @@ pub(crate) fn is_ready(node: &Node, now_ms: u64) -> bool {
         let by_tier = node.is_edge() && site.topology == config::Topology::Hash && any_upper;
         by_tier || (direct && node.upstreams.origin_is_up(&site.pool, now_ms))
     })
-}
-
-/// Percent-decodes a query value. None where it is not UTF-8 text.
-fn decode(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte == b'%' {
-            let digits = after.get(..2)?;
-            let text = std::str::from_utf8(digits).ok()?;
-            bytes.push(u8::from_str_radix(text, 16).ok()?);
-            rest = after.get(2..)?;
-        } else {
-            bytes.push(if byte == b'+' { b' ' } else { byte });
-            rest = after;
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decode;
-
-    #[test]
-    fn query_values_are_decoded_or_refused() {
-        for (value, decoded) in [
-            ("http%3A%2F%2Fa%2Fb", Some("http://a/b")),
-            ("http://a/b", Some("http://a/b")),
-            ("%", None),
-            ("%zz", None),
-            ("%ff", None),
-        ] {
-            assert_eq!(decode(value).as_deref(), decoded, "{value}");
-        }
-    }
 }

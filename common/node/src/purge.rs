@@ -4,11 +4,15 @@
 //! tier say in `epoch` how long ago the key's last purge was; an upper tier that
 //! still holds something from before it fetches anew. So purging an edge first
 //! cannot refill the old content from the tier behind it.
+//!
+//! A soft purge makes stale and sends no epoch: what is stale here may be so behind
+//! us too, and there it can still be validated, or stand in for an error.
+
+pub(crate) mod order;
 
 use std::collections::{HashMap, VecDeque};
 
-use control::{KeyDigest, Scheme};
-use http::Uri;
+use control::KeyDigest;
 use parking_lot::Mutex;
 use store::Key;
 
@@ -33,11 +37,15 @@ struct Last {
 }
 
 impl Recent {
-    /// Remembers that it happened to `key` at `now_ms`.
-    pub(crate) fn remember(&self, key: KeyDigest, now_ms: u64) {
+    /// Remembers that it happened to `key` at `at_ms`, which may be a while ago.
+    pub(crate) fn remember(&self, key: KeyDigest, at_ms: u64) {
         let mut last = self.last.lock();
-        if last.at_ms.insert(key, now_ms).is_none() {
-            last.order.push_back(key);
+        match last.at_ms.get_mut(&key) {
+            Some(known_ms) => *known_ms = at_ms.max(*known_ms),
+            None => {
+                last.at_ms.insert(key, at_ms);
+                last.order.push_back(key);
+            }
         }
         while last.order.len() > KEYS_MAX {
             if let Some(oldest) = last.order.pop_front() {
@@ -86,82 +94,68 @@ pub(crate) fn heed(node: &Node, request: &Request) -> u64 {
     said_ms
 }
 
-/// What came of a purge.
+/// Whether what is purged is gone, or stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PurgeOutcome {
-    /// Something was stored and is gone.
-    Purged,
-    /// Nothing was stored; fills under way will not be kept either.
-    NotStored,
+pub(crate) enum Force {
+    /// Nobody is given it any more.
+    Hard,
+    /// It may be validated, and served as far as stale content may be.
+    Soft,
 }
 
-/// Why a URL cannot be purged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BadUrl(pub(crate) String);
-
-/// Purges one URL, in every variant.
-pub(crate) fn purge_url(node: &Node, url: &str, now_ms: u64) -> Result<PurgeOutcome, BadUrl> {
-    let uri: Uri = url
-        .parse()
-        .map_err(|error| BadUrl(format!("{url:?} is not a URL: {error}")))?;
-    let scheme = match uri.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
-        _ => {
-            return Err(BadUrl(format!(
-                "{url:?} has no http or https scheme; name the URL as a visitor would"
-            )));
-        }
-    };
-    let host = uri
-        .host()
-        .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| BadUrl(format!("{url:?} names no host")))?;
-    let live = node.live.load();
-    let site = live
-        .serving(&host)
-        .ok_or_else(|| BadUrl(format!("no site serves the host {host:?}")))?;
-    let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-    let resource = Resource {
-        site: &site.config.name,
-        scheme,
-        host: &host,
-        path_and_query,
-    };
-    Ok(purge_resource(node, resource, &site.config.key, now_ms))
-}
-
-/// Purges what is stored for a resource, whatever fields its key adds.
+/// Purges what is stored for a resource, whatever fields its key adds. Returns how
+/// many keys had objects.
 pub(crate) fn purge_resource(
     node: &Node,
     resource: Resource<'_>,
     rules: &config::KeyRules,
+    force: Force,
     now_ms: u64,
-) -> PurgeOutcome {
+) -> usize {
     let mut key = Vec::with_capacity(128);
     key::write_resource(&mut key, resource, rules);
-    let gone = if rules.headers.is_empty() && rules.cookies.is_empty() {
-        node.purged.remember(KeyDigest::of(&key), now_ms);
-        node.store.purge(&key)
-    } else {
+    if !rules.headers.is_empty() || !rules.cookies.is_empty() {
         // The rest of the key is unknown, so every key that begins like this goes.
-        // Those that are only being filled must not be stored either.
-        let mut keys = node.store.keys_beginning(&key);
-        keys.extend(node.flights.keys_beginning(&key));
-        for full in &keys {
-            node.purged.remember(KeyDigest::of(full.as_bytes()), now_ms);
+        return purge_beginning(node, &key, force, now_ms);
+    }
+    let gone = match force {
+        Force::Hard => {
+            node.purged.remember(KeyDigest::of(&key), now_ms);
+            node.store.purge(&key)
         }
-        keys.iter()
-            .map(Key::as_bytes)
-            .filter(|full| node.store.purge(full))
-            .count()
-            > 0
+        Force::Soft => {
+            let gone = node.store.soften(&Key::new(&key), now_ms);
+            leave_flights(node, &key, now_ms);
+            gone
+        }
     };
-    if gone {
-        PurgeOutcome::Purged
-    } else {
-        PurgeOutcome::NotStored
+    usize::from(gone)
+}
+
+/// Keys of one purge whose epoch is remembered. Beyond them it would push out the
+/// memory of every other purge.
+const KEYS_OF_ONE_PURGE_MAX: usize = KEYS_MAX / 2;
+
+/// Purges every key that begins like this. Returns how many had objects. Looks at
+/// every stored key.
+pub(crate) fn purge_beginning(node: &Node, prefix: &[u8], force: Force, now_ms: u64) -> usize {
+    let keys = match force {
+        Force::Hard => node.store.purge_beginning(prefix),
+        Force::Soft => node.store.soften_beginning(prefix, now_ms),
+    };
+    if force == Force::Hard {
+        for key in keys.iter().take(KEYS_OF_ONE_PURGE_MAX) {
+            node.purged.remember(KeyDigest::of(key.as_bytes()), now_ms);
+        }
+    }
+    leave_flights(node, prefix, now_ms);
+    keys.len()
+}
+
+/// Lets nobody board the flights of keys that begin like this: they took off before.
+fn leave_flights(node: &Node, prefix: &[u8], now_ms: u64) {
+    for key in node.flights.keys_beginning(prefix) {
+        node.purged.remember(KeyDigest::of(key.as_bytes()), now_ms);
     }
 }
 

@@ -138,7 +138,8 @@ impl WidePurges {
         GroupId(self.hasher.hash_one((origin, name)))
     }
 
-    /// Notes that a group was invalidated at a moment of [`Self::begin`].
+    /// Notes that a group was invalidated at a moment of [`Self::begin`]; `at_ms` is 0
+    /// where only the moment matters.
     pub(crate) fn note_group(&self, id: GroupId, moment: u64, at_ms: u64) {
         let mut notes = self.notes.write();
         let known = notes.groups.get(&id).copied();
@@ -148,6 +149,7 @@ impl WidePurges {
         if let Some(known) = known {
             notes.by_moment.remove(&known.moment);
         }
+        let at_ms = at_ms.max(known.map_or(0, |known| known.at_ms));
         notes.groups.insert(id, Note { moment, at_ms });
         notes.by_moment.insert(moment, id);
         while notes.groups.len() > self.groups_max {

@@ -23,7 +23,7 @@ use crate::fill::reach::{self, Route};
 use crate::groups;
 use crate::ids;
 use crate::key::Resource;
-use crate::purge;
+use crate::purge::{self, Force};
 use crate::report;
 use crate::request::Request;
 use crate::seal::{Outbound, Purpose, seal};
@@ -330,7 +330,7 @@ impl OnTheWay {
                 path_and_query,
             };
             let rules = &request.site.config.key;
-            purge::purge_resource(node, resource, rules, clock::now_ms());
+            purge::purge_resource(node, resource, rules, Force::Hard, clock::now_ms());
         }
     }
 }

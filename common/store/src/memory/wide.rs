@@ -87,7 +87,8 @@ impl Store {
                 Fate::Goes
             }
         });
-        self.wide.note_group(id, moment, now_ms);
+        // Without a time: what is merely stale is no reason to ask another tier again.
+        self.wide.note_group(id, moment, 0);
         softened
     }
 
