@@ -17,6 +17,7 @@ mod demo;
 mod doors;
 mod fill;
 mod freshness;
+mod groups;
 mod hand_over;
 mod hop;
 mod lines;
