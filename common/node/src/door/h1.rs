@@ -31,8 +31,10 @@ use crate::upstream::millis;
 /// What a client that speaks HTTP/2 by prior knowledge sends first (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Room for a request head, taken when a connection wakes.
-const READ_BYTES: usize = 4096;
+/// Room for the head of a request, which an idle connection holds while it waits.
+/// Most heads fit; for the rest of a longer one more is taken.
+const HEAD_BYTES: usize = 1024;
+const REST_BYTES: usize = 4096;
 
 /// One connection.
 pub(crate) struct Door {
@@ -123,7 +125,11 @@ impl Door {
                     None => return self.head_is_late(inbuf),
                 }
             };
-            inbuf.reserve(READ_BYTES);
+            inbuf.reserve(if inbuf.is_empty() {
+                HEAD_BYTES
+            } else {
+                REST_BYTES
+            });
             let read = pingora_timeout::timeout(millis(wait_ms), stream.read_buf(inbuf));
             let read = if idle || first {
                 tokio::select! {
