@@ -48,7 +48,8 @@ pub use groups::{GROUPS_MAX, TooManyGroups, cache_groups, invalidated_groups};
 pub use invalidate::{describes_target, invalidates, invalidation_targets};
 pub use policy::{Policy, SetCookie, StatusTimes, Times};
 pub use precondition::{
-    Precondition, ValidationFields, answers_validator, precondition, validation_fields,
+    HeadEffect, Precondition, ValidationFields, answers_validator, head_effect, precondition,
+    validation_fields,
 };
 pub use range::{
     RANGES_MAX, RangeOutcome, Ranges, content_range, content_range_unsatisfied, range,

@@ -2,13 +2,15 @@
 //! that we put to an upstream (RFC 9110 §13, RFC 9111 §4.3).
 
 use http::header::{
-    ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
+    CONTENT_LENGTH, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use crate::date;
 use crate::entity_tag::{is_strong, members, strong_eq, weak_eq};
+use crate::list::{number, trim};
 use crate::response::ResponseFacts;
 
 /// What a request's preconditions say about a response that would answer it.
@@ -143,6 +145,42 @@ pub fn answers_validator(stored: &ResponseFacts, not_modified_fields: &HeaderMap
             None => stored.has_validator(),
         },
         None => stored.has_validator(),
+    }
+}
+
+/// What the 200 to a HEAD says about a stored response that its GET would have been
+/// answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HeadEffect {
+    /// They are one response: its fields [freshen](crate::freshen) the stored ones.
+    Freshens,
+    /// The stored response is no longer the current one.
+    Outdates,
+}
+
+/// What the 200 to a HEAD does to a stored response of `stored_length` bytes
+/// (RFC 9111 §4.3.5): every validator that it names, and its length where it names
+/// one, must be the stored response's.
+pub fn head_effect(
+    stored: &ResponseFacts,
+    stored_length: u64,
+    head_fields: &HeaderMap,
+) -> HeadEffect {
+    let same_etag = head_fields
+        .get(ETAG)
+        .is_none_or(|theirs| stored.etag() == Some(theirs));
+    let same_date = head_fields.get(LAST_MODIFIED).is_none_or(|theirs| {
+        stored.last_modified_ms().is_some()
+            && date::parse(theirs.as_bytes()) == stored.last_modified_ms()
+    });
+    let same_length = head_fields.get(CONTENT_LENGTH).is_none_or(|theirs| {
+        let digits = trim(theirs.as_bytes());
+        number(digits) == Some(stored_length)
+    });
+    if same_etag && same_date && same_length {
+        HeadEffect::Freshens
+    } else {
+        HeadEffect::Outdates
     }
 }
 
@@ -353,6 +391,41 @@ mod tests {
         for (ours, theirs, expected) in table {
             assert_eq!(
                 answers_validator(&stored(200, ours), &fields(theirs)),
+                *expected,
+                "{ours:?} {theirs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_confirms_what_it_matches() {
+        use HeadEffect::*;
+        let both: Lines<'_> = &[("etag", "\"a\""), ("last-modified", T20)];
+        let table: &[(Lines<'_>, Lines<'_>, HeadEffect)] = &[
+            // stored, of 10 bytes; the HEAD's fields
+            (both, &[], Freshens),
+            (both, &[("etag", "\"a\"")], Freshens),
+            (both, &[("etag", "W/\"a\"")], Outdates),
+            (both, &[("etag", "\"b\"")], Outdates),
+            (both, &[("last-modified", T20)], Freshens),
+            (both, &[("last-modified", T30)], Outdates),
+            (both, &[("last-modified", "x")], Outdates),
+            (both, &[("etag", "\"a\""), ("last-modified", T30)], Outdates),
+            (both, &[("content-length", "10")], Freshens),
+            (both, &[("content-length", "11")], Outdates),
+            (both, &[("content-length", "x")], Outdates),
+            (&[], &[], Freshens),
+            (&[], &[("etag", "\"a\"")], Outdates),
+            (&[], &[("last-modified", T20)], Outdates),
+            (
+                &[("last-modified", "x")],
+                &[("last-modified", "x")],
+                Outdates,
+            ),
+        ];
+        for (ours, theirs, expected) in table {
+            assert_eq!(
+                head_effect(&stored(200, ours), 10, &fields(theirs)),
                 *expected,
                 "{ours:?} {theirs:?}"
             );

@@ -122,6 +122,11 @@ impl Outbound {
         }
     }
 
+    /// Whether it carries nothing that is one visitor's.
+    pub(crate) fn is_everybodys(&self) -> bool {
+        self.purpose == Purpose::Shared
+    }
+
     /// Adds the validators of what is stored.
     pub(crate) fn validate(
         &mut self,

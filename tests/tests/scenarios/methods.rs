@@ -170,3 +170,89 @@ async fn options_of_the_server_are_the_edges_own() {
     );
     topology.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_freshens_what_it_confirms() {
+    for uppers in TIERS {
+        let origin = Origin::start().await;
+        origin.on("/a", |asked| {
+            let reply = match asked.method.as_str() {
+                "HEAD" => Reply::fresh("content").with("X-Confirmed", "yes"),
+                _ => Reply::stale("content", ""),
+            };
+            reply.with("ETag", "\"v1\"")
+        });
+        let topology = Topology::new(&origin)
+            .uppers(uppers)
+            .site(DIRECT)
+            .start()
+            .await;
+        let edge = topology.edge(1);
+        edge.get("/a").await;
+        let head = edge.ask(&ask("HEAD", "/a")).await;
+        assert!(head.at("edge-1").contains("fwd=stale"), "{head:?}");
+        let got = edge.get("/a").await;
+        assert!(got.hit_at("edge-1"), "{uppers}: {got:?}");
+        assert_eq!(got.says("X-Confirmed"), "yes");
+        assert_eq!(got.text(), "content");
+        let asked = origin.requests("/a");
+        assert_eq!(asked.len(), 2);
+        // It stands for everybody's GET, and says nothing of who asked.
+        assert_eq!(asked[1].field("X-Forwarded-For"), None);
+        topology.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_shows_a_change_makes_what_is_stored_stale() {
+    for uppers in TIERS {
+        let origin = Origin::start().await;
+        origin.in_turn(
+            "/a",
+            [
+                Reply::fresh("old").with("ETag", "\"v1\""),
+                Reply::fresh("newer").with("ETag", "\"v2\""),
+            ],
+        );
+        let topology = Topology::new(&origin)
+            .uppers(uppers)
+            .site(DIRECT)
+            .start()
+            .await;
+        let edge = topology.edge(1);
+        edge.get("/a").await;
+        let reload = ask("HEAD", "/a").with("Cache-Control", "no-cache");
+        assert_eq!(edge.ask(&reload).await.says("ETag"), "\"v2\"");
+        let got = edge.get("/a").await;
+        assert_eq!(got.text(), "newer", "{uppers}: {got:?}");
+        topology.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_visitors_head_changes_nothing_for_the_others() {
+    for (name, value) in [
+        ("Cookie", "sid=1"),
+        ("Authorization", "Basic eA=="),
+        ("If-None-Match", "\"v9\""),
+    ] {
+        let origin = Origin::start().await;
+        origin.in_turn(
+            "/a",
+            [
+                Reply::fresh("old").with("ETag", "\"v1\""),
+                Reply::fresh("newer").with("ETag", "\"v2\""),
+            ],
+        );
+        let topology = Topology::new(&origin).start().await;
+        let edge = topology.edge(1);
+        edge.get("/a").await;
+        let reload = ask("HEAD", "/a")
+            .with("Cache-Control", "no-cache")
+            .with(name, value);
+        assert_eq!(edge.ask(&reload).await.status, 200, "{name}");
+        assert_eq!(origin.requests("/a").len(), 2, "{name}");
+        assert_eq!(edge.get("/a").await.text(), "old", "{name}");
+        topology.finish().await;
+    }
+}

@@ -5,7 +5,9 @@
 //! body (`body`). No visitor can cancel or slow a fill that will be stored.
 
 pub(crate) mod body;
+mod carry;
 pub(crate) mod flight;
+mod freshen;
 pub(crate) mod interim;
 pub(crate) mod reach;
 pub(crate) mod run;

@@ -272,7 +272,7 @@ async fn delivered(
         if !matches!(part, Part::Whole | Part::Several(_)) {
             let mut fields = delivered_fields(node, request, &fetched, &cache_status);
             fields.remove(http::header::TRANSFER_ENCODING);
-            let (head, bounds) = part_head(part, fields, fetched.length);
+            let (head, bounds) = part_head(&part, fields, fetched.length);
             let body = match (bounds, passenger.reader) {
                 (Some((first, last)), Some(reader)) => Body::Growing {
                     reader,

@@ -196,7 +196,7 @@ fn from_stored(
                 let (head, body) = several(ranges, fields, &object.body);
                 return Answer { head, body, story };
             }
-            let (head, bounds) = part_head(selected, fields, Some(object.body.len() as u64));
+            let (head, bounds) = part_head(&selected, fields, Some(object.body.len() as u64));
             let body = match bounds {
                 Some((first, last)) if request.method == Method::GET => {
                     let end = usize::try_from(last + 1).unwrap_or(object.body.len());

@@ -71,7 +71,9 @@ pub(super) fn several(ranges: &Ranges, mut fields: HeaderMap, whole: &Bytes) -> 
     let complete = whole.len() as u64;
     let mut body = BytesMut::new();
     for (first, last) in ranges {
-        let bounds = usize::try_from(*first).ok().zip(usize::try_from(*last).ok());
+        let bounds = usize::try_from(*first)
+            .ok()
+            .zip(usize::try_from(*last).ok());
         let Some(bytes) = bounds.and_then(|(first, last)| whole.get(first..=last)) else {
             continue;
         };
@@ -97,7 +99,7 @@ pub(super) fn several(ranges: &Ranges, mut fields: HeaderMap, whole: &Bytes) -> 
 
 /// The head of a part, and the bytes of the body that go with it.
 pub(super) fn part_head(
-    part: Part,
+    part: &Part,
     mut fields: HeaderMap,
     length: Option<u64>,
 ) -> (Head, Option<(u64, u64)>) {
@@ -112,7 +114,7 @@ pub(super) fn part_head(
             fields.insert(CONTENT_LENGTH, HeaderValue::from(0));
             (StatusCode::PRECONDITION_FAILED, None)
         }
-        Part::Range { first, last } => {
+        &Part::Range { first, last } => {
             let complete = length.unwrap_or(last + 1);
             fields.insert(CONTENT_LENGTH, HeaderValue::from(last - first + 1));
             fields.insert(
