@@ -88,6 +88,7 @@ impl Default for Cache {
             stale_while_revalidate_ms: 0,
             stale_if_error_ms: 0,
             set_cookie: SetCookie::Bypass,
+            bypass_cookies: Vec::new(),
             honour_origin_fields: true,
             targeted: vec![HeaderName::from_static("cdn-cache-control")],
             honour_request_directives: true,

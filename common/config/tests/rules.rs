@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use config::{PathPattern, Rule, SetCookie, Site, check, parse_sites};
+use config::{Pattern, Rule, SetCookie, Site, check, parse_sites};
 
 /// A site with a cache of its own and those rules.
 fn text(rules: &str) -> String {
@@ -42,6 +42,7 @@ heuristic = false
 stale_while_revalidate_s = 30
 stale_if_error_s = 0
 set_cookie = "strip"
+bypass_cookies = ["sid", "wp_*"]
 origin_fields = "honour"
 request_directives = "ignore"
 
@@ -56,11 +57,11 @@ fn every_key_of_a_rule_arrives() {
     let [api, missing, fixed, home] = &site.rules[..] else {
         panic!("four rules")
     };
-    assert!(api.bypass && api.path == PathPattern::Prefix("/api/".to_owned()));
+    assert!(api.bypass && api.path == Pattern::Prefix("/api/".to_owned()));
     assert_eq!(missing.status, [404, 410]);
     assert_eq!((missing.ttl_ms, missing.bypass), (Some(10_000), false));
 
-    assert_eq!(fixed.path, PathPattern::Prefix("/static/".to_owned()));
+    assert_eq!(fixed.path, Pattern::Prefix("/static/".to_owned()));
     assert!(fixed.status.is_empty());
     assert_eq!(fixed.ttl_ms, Some(86_400_000));
     let cache = &fixed.cache;
@@ -73,10 +74,15 @@ fn every_key_of_a_rule_arrives() {
     ];
     assert_eq!(times, [86_400_000, 7_000, 0, 30_000, 0].map(Some));
     assert_eq!(cache.set_cookie, SetCookie::Strip);
+    let cookies = [
+        Pattern::Exact("sid".to_owned()),
+        Pattern::Prefix("wp_".to_owned()),
+    ];
+    assert_eq!(cache.bypass_cookies, cookies);
     assert!(!cache.heuristic && cache.honour_origin_fields);
     assert!(!cache.honour_request_directives);
 
-    assert_eq!(home.path, PathPattern::Exact("/".to_owned()));
+    assert_eq!(home.path, Pattern::Exact("/".to_owned()));
     assert!(!home.bypass);
 }
 

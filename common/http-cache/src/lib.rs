@@ -46,7 +46,7 @@ pub use decide::{Bypass, Decision, StaleUse, decide, is_error_for_stale, may_ser
 pub use fields::{fields_for_304, freshen, remove_hop_by_hop, stored_fields};
 pub use groups::{GROUPS_MAX, TooManyGroups, cache_groups, invalidated_groups};
 pub use invalidate::{describes_target, invalidates, invalidation_targets};
-pub use policy::{Policy, SetCookie, StatusTimes, Times};
+pub use policy::{CookieName, Policy, SetCookie, StatusTimes, Times};
 pub use precondition::{
     HeadEffect, Precondition, ValidationFields, answers_validator, head_effect, precondition,
     validation_fields,

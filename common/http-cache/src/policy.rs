@@ -17,6 +17,24 @@ pub enum SetCookie {
     Store,
 }
 
+/// A cookie's name, or the beginning of several. Names have a case (RFC 6265 §5.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CookieName {
+    /// This one.
+    Exact(String),
+    /// All that begin so.
+    Prefix(String),
+}
+
+impl CookieName {
+    pub(crate) fn matches(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact.as_bytes(),
+            Self::Prefix(prefix) => name.starts_with(prefix.as_bytes()),
+        }
+    }
+}
+
 /// How long responses are good, as far as the site decides. Milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
@@ -55,8 +73,10 @@ pub struct StatusTimes {
 /// about cookies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Nothing is looked up and nothing is stored.
+    /// Nothing is looked up and nothing is stored…
     pub bypass: bool,
+    /// …for a request with one of these cookies at least.
+    pub bypass_cookies: Vec<CookieName>,
     /// How long responses are good.
     pub times: Times,
     /// Statuses with times of their own; the first entry that names one counts.
@@ -106,6 +126,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             bypass: false,
+            bypass_cookies: Vec::new(),
             times: Times::default(),
             by_status: Vec::new(),
             heuristic: true,

@@ -1,14 +1,14 @@
 //! The facts of a request that bear on caching.
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
 };
 use http::{HeaderMap, Method};
 
 use crate::directives::shorten;
 use crate::list::{Argument, directive, members_of};
-use crate::policy::Policy;
+use crate::policy::{CookieName, Policy};
 
 /// Facts of a request that bear on caching, gathered once.
 ///
@@ -55,7 +55,7 @@ impl RequestFacts {
         };
         Self {
             class: MethodClass::of(method),
-            bypass: policy.bypass,
+            bypass: policy.bypass || has_cookie(fields, &policy.bypass_cookies),
             authorization: has(AUTHORIZATION),
             range: has(RANGE),
             conditional: has(IF_NONE_MATCH)
@@ -89,7 +89,8 @@ impl RequestFacts {
         self.directives.only_if_cached
     }
 
-    /// A rule of the site takes the request from the cache ([`Policy::bypass`]).
+    /// A rule of the site takes the request from the cache ([`Policy::bypass`],
+    /// [`Policy::bypass_cookies`]).
     pub fn is_bypassed(&self) -> bool {
         self.bypass
     }
@@ -123,6 +124,18 @@ impl RequestFacts {
     pub(crate) fn directives(&self) -> &RequestDirectives {
         &self.directives
     }
+}
+
+/// Whether the request carries a cookie of one of these names (RFC 6265 §4.2.1).
+fn has_cookie(fields: &HeaderMap, names: &[CookieName]) -> bool {
+    !names.is_empty()
+        && fields
+            .get_all(COOKIE)
+            .into_iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+            .filter_map(|pair| pair.split(|byte| *byte == b'=').next())
+            .map(<[u8]>::trim_ascii)
+            .any(|name| names.iter().any(|wanted| wanted.matches(name)))
 }
 
 impl MethodClass {
@@ -405,6 +418,42 @@ mod tests {
                 facts("GET", &[], &deaf),
                 "{line:?}"
             );
+        }
+    }
+
+    #[test]
+    fn some_cookies_take_a_request_from_the_cache() {
+        let policy = Policy {
+            bypass_cookies: vec![
+                CookieName::Exact("sid".to_owned()),
+                CookieName::Prefix("wp_".to_owned()),
+            ],
+            ..Policy::default()
+        };
+        let table: &[(&[&str], bool)] = &[
+            (&[], false),
+            (&[""], false),
+            (&["lang=de"], false),
+            (&["sid=1"], true),
+            (&["sid"], true),
+            (&["sid = 1"], true),
+            (&["lang=de; sid=1"], true),
+            (&["lang=de;sid="], true),
+            (&["lang=de", "sid=1"], true),
+            (&["SID=1"], false),
+            (&["sid2=1"], false),
+            (&["lang=sid=1"], false),
+            (&["lang=de,sid=1"], false),
+            (&["wp_login=1"], true),
+            (&["wp_"], true),
+            (&["wp=1"], false),
+        ];
+        for (cookies, expected) in table {
+            let lines: Vec<_> = cookies.iter().map(|value| ("cookie", *value)).collect();
+            let got = facts("GET", &lines, &policy).is_bypassed();
+            assert_eq!(got, *expected, "{cookies:?}");
+            let none = facts("GET", &lines, &Policy::default());
+            assert!(!none.is_bypassed(), "{cookies:?}");
         }
     }
 }

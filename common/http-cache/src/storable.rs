@@ -117,7 +117,7 @@ fn storable_answer(
     response: &ResponseFacts,
     policy: &Policy,
 ) -> Result<(), NotStored> {
-    if policy.bypass {
+    if request.is_bypassed() {
         return Err(NotStored::Rule);
     }
     if request.no_store() {

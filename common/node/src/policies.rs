@@ -8,8 +8,8 @@
 
 use std::cmp::Reverse;
 
-use config::{Cache, PathPattern, Rule};
-use http_cache::{Policy, StatusTimes, Times};
+use config::{Cache, Pattern, Rule};
+use http_cache::{CookieName, Policy, StatusTimes, Times};
 
 use crate::key;
 
@@ -19,7 +19,7 @@ pub(crate) struct Policies {
     /// Where no rule matches.
     site: Policy,
     /// The narrowest pattern first.
-    by_path: Vec<(PathPattern, Policy)>,
+    by_path: Vec<(Pattern, Policy)>,
 }
 
 /// Which policy of its site holds for a request.
@@ -29,13 +29,13 @@ pub(crate) struct Ruling(Option<usize>);
 impl Policies {
     /// Puts a site's policies together.
     pub(crate) fn of(site: &config::Site) -> Self {
-        let mut patterns: Vec<&PathPattern> = site.rules.iter().map(|rule| &rule.path).collect();
+        let mut patterns: Vec<&Pattern> = site.rules.iter().map(|rule| &rule.path).collect();
         patterns.sort_by_key(|pattern| match pattern {
-            PathPattern::Exact(path) => (Reverse(path.len()), false, path),
-            PathPattern::Prefix(path) => (Reverse(path.len()), true, path),
+            Pattern::Exact(path) => (Reverse(path.len()), false, path),
+            Pattern::Prefix(path) => (Reverse(path.len()), true, path),
         });
         patterns.dedup();
-        let policy_of = |pattern: &PathPattern| {
+        let policy_of = |pattern: &Pattern| {
             let rules = site.rules.iter();
             policy(&site.cache, rules.filter(|rule| rule.path.covers(pattern)))
         };
@@ -86,6 +86,7 @@ fn policy<'a>(site: &Cache, rules: impl Iterator<Item = &'a Rule>) -> Policy {
     by_status.extend(cache.negative_ttl_ms.map(|ttl_ms| negative(cache, ttl_ms)));
     Policy {
         bypass: whole.is_some_and(|rule| rule.bypass),
+        bypass_cookies: cache.bypass_cookies.iter().map(cookie_name).collect(),
         times: times(cache, whole.and_then(|rule| rule.ttl_ms)),
         by_status,
         heuristic: cache.heuristic,
@@ -99,6 +100,13 @@ fn policy<'a>(site: &Cache, rules: impl Iterator<Item = &'a Rule>) -> Policy {
         honour_request_directives: cache.honour_request_directives,
         normalise_accept_encoding: cache.normalise_accept_encoding,
         normalise_accept_language: cache.normalise_accept_language,
+    }
+}
+
+fn cookie_name(pattern: &Pattern) -> CookieName {
+    match pattern {
+        Pattern::Exact(name) => CookieName::Exact(name.clone()),
+        Pattern::Prefix(start) => CookieName::Prefix(start.clone()),
     }
 }
 

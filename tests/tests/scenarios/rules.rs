@@ -59,6 +59,45 @@ async fn a_bypassed_path_is_everybodys_own_however_it_is_spelt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_logged_in_is_shown_their_own() {
+    const RULES: &str = r#"
+        [sites.shop.cache]
+        bypass_cookies = ["sid", "wp_*"]
+        [[sites.shop.rules]]
+        path = "/static/*"
+        bypass_cookies = []
+    "#;
+    for uppers in [0, 1] {
+        let origin = Origin::start().await;
+        for path in ["/a", "/static/a"] {
+            origin.on(path, |asked| Reply::fresh(asked.says("Cookie")));
+        }
+        let topology = topology(&origin, uppers, RULES).await;
+        let edge = topology.edge(1);
+        let with = |path: &str, cookies| get(path).with("Cookie", cookies);
+
+        // Before anything is stored, and after.
+        let own = edge.ask(&with("/a", "sid=1")).await;
+        assert_eq!(own.text(), "sid=1");
+        for node in ["edge-1", "upper-1"].iter().take(1 + uppers) {
+            assert!(own.at(node).contains("detail=rule"), "{}", own.at(node));
+        }
+        assert_eq!(edge.ask(&with("/a", "lang=de")).await.text(), "");
+        assert!(edge.ask(&with("/a", "lang=fr")).await.hit_at("edge-1"));
+        for cookies in ["lang=de; sid=2", "wp_login=3"] {
+            assert_eq!(edge.ask(&with("/a", cookies)).await.text(), cookies);
+        }
+        assert!(edge.get("/a").await.hit_at("edge-1"));
+
+        edge.get("/static/a").await;
+        let shared = edge.ask(&with("/static/a", "sid=1")).await;
+        assert_eq!(shared.text(), "");
+        assert!(shared.hit_at("edge-1"), "{:?}", shared.cache_status());
+        topology.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_another_on_a_bypassed_path() {
     let rules = "[[sites.shop.rules]]\npath = \"/own/*\"\nbypass = true\n";
     for uppers in [0, 1] {

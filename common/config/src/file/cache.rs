@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::reader::{Item, Table, each};
 use super::values::{self, Fault, shown};
-use crate::model::{Cache, KeyRules, QueryRule, SetCookie};
+use crate::model::{Cache, KeyRules, Pattern, QueryRule, SetCookie};
 
 /// Ten years. RFC 9111 §1.2.2 lets a cache treat more than 2^31 seconds as that.
 const TTL_MAX_S: u64 = 315_360_000;
@@ -74,6 +74,10 @@ pub(crate) fn shared<'a>(table: &mut Table<'a>, base: &Cache, ttl: Option<&Lifet
         ),
         stale_if_error_ms: window_ms(table, "stale_if_error_s", base.stale_if_error_ms),
         set_cookie: table.choice("set_cookie", base.set_cookie, &SET_COOKIE),
+        bypass_cookies: match table.take("bypass_cookies") {
+            Some(item) => cookie_names(&item),
+            None => base.bypass_cookies.clone(),
+        },
         honour_origin_fields: table.choice("origin_fields", base.honour_origin_fields, &OBEYED),
         honour_request_directives: table.choice(
             "request_directives",
@@ -82,6 +86,25 @@ pub(crate) fn shared<'a>(table: &mut Table<'a>, base: &Cache, ttl: Option<&Lifet
         ),
         ..base.clone()
     }
+}
+
+/// Names of cookies; what cannot be read has left its problem.
+fn cookie_names(item: &Item<'_>) -> Vec<Pattern> {
+    let name = |text: &str| {
+        let pattern = match text.strip_suffix('*') {
+            Some(start) => (start, Pattern::Prefix(start.to_owned())),
+            None => (text, Pattern::Exact(text.to_owned())),
+        };
+        match pattern {
+            (bare, pattern) if values::is_token(bare) && !bare.contains('*') => Ok(pattern),
+            _ => Err(Fault {
+                what: format!("{} is no cookie name", shown(text)),
+                mend: "write a name as `session`, or a beginning as `wp_*`".to_owned(),
+            }),
+        }
+    };
+    let written = item.list().unwrap_or_default();
+    each(&written, |item| item.parse(name)).unwrap_or_default()
 }
 
 fn window_ms(table: &mut Table<'_>, key: &'static str, base_ms: u64) -> u64 {

@@ -3,7 +3,7 @@
 use super::cache::{self, lifetime};
 use super::reader::{Item, Table, each};
 use super::values::{Fault, fault, shown};
-use crate::model::{Cache, PathPattern, Rule};
+use crate::model::{Cache, Pattern, Rule};
 
 /// A node compares every request's path with each of them.
 const RULES_MAX: usize = 64;
@@ -13,8 +13,9 @@ const RULES_MAX: usize = 64;
 const NEVER_STORED: [u16; 5] = [304, 428, 429, 431, 511];
 
 /// What a rule with a `status` cannot say.
-const NOT_BY_STATUS: [&str; 6] = [
+const NOT_BY_STATUS: [&str; 7] = [
     "bypass",
+    "bypass_cookies",
     "negative_ttl_s",
     "heuristic",
     "set_cookie",
@@ -133,7 +134,7 @@ fn statuses(item: &Item<'_>) -> Option<Vec<u16>> {
 }
 
 /// A path as it stands in a key, or the beginning of one with `*` behind it.
-fn path_pattern(text: &str) -> Result<PathPattern, Fault> {
+fn path_pattern(text: &str) -> Result<Pattern, Fault> {
     let (path, is_prefix) = match text.strip_suffix('*') {
         Some(prefix) => (prefix, true),
         None => (text, false),
@@ -157,9 +158,9 @@ fn path_pattern(text: &str) -> Result<PathPattern, Fault> {
         );
     }
     Ok(if is_prefix {
-        PathPattern::Prefix(path.to_owned())
+        Pattern::Prefix(path.to_owned())
     } else {
-        PathPattern::Exact(path.to_owned())
+        Pattern::Exact(path.to_owned())
     })
 }
 

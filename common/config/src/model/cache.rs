@@ -19,6 +19,8 @@ pub struct Cache {
     pub stale_if_error_ms: u64,
     /// What happens to a response with `Set-Cookie`.
     pub set_cookie: SetCookie,
+    /// Requests with one of these cookies are bypassed.
+    pub bypass_cookies: Vec<Pattern>,
     /// Whether what a response says about its caching is obeyed.
     pub honour_origin_fields: bool,
     /// Targeted cache-control fields (RFC 9213) in the order in which they count.
@@ -39,7 +41,7 @@ pub struct Cache {
 #[derive(Debug, Clone)]
 pub struct Rule {
     /// Where it holds.
-    pub path: PathPattern,
+    pub path: Pattern,
     /// Statuses it holds for, and then it sets times alone; empty: all.
     pub status: Vec<u16>,
     /// Nothing is looked up and nothing is stored.
@@ -51,27 +53,28 @@ pub struct Rule {
     pub cache: Cache,
 }
 
-/// Which paths are meant: without a query, percent-encoding normalised.
+/// A text, or the beginning of several: of paths, without a query and with their
+/// percent-encoding normalised, or of cookies' names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum PathPattern {
+pub enum Pattern {
     /// This one.
     Exact(String),
     /// Those that begin so; `/static/` was written as `/static/*`.
     Prefix(String),
 }
 
-impl PathPattern {
-    /// Whether a path is meant.
+impl Pattern {
+    /// Whether a text is meant.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         match self {
-            Self::Exact(exact) => path == exact,
-            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
+            Self::Exact(exact) => text == exact,
+            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
         }
     }
 
-    /// Whether every path that `other` means is meant here, too. Two patterns that
-    /// mean a path in common always cover one another, in one direction at least.
+    /// Whether every text that `other` means is meant here, too. Two patterns that
+    /// mean a text in common always cover one another, in one direction at least.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
