@@ -339,6 +339,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_expired_is_stale_at_once_and_for_everybody() {
+        // Lifetime in s, age when expired, age seen then and lifetime, both in ms.
+        for (max_age_s, aged_ms, age_ms) in [
+            (60, 0, 60_000),
+            (60, 59_999, 60_000),
+            (60, 60_000, 60_000),
+            (60, 90_000, 90_000),
+            (0, 0, 0),
+        ] {
+            let fields = [line("cache-control", &format!("max-age={max_age_s}"))];
+            let response = facts(200, &Policy::default(), &fields);
+            let now_ms = NOW_MS + aged_ms;
+            let expired = response.expired(now_ms);
+            assert_eq!(expired.age_ms(now_ms), age_ms, "{max_age_s} {aged_ms}");
+            assert_eq!(expired.age_ms(now_ms + 5), age_ms + 5);
+            assert_eq!(expired.lifetime_ms(), response.lifetime_ms());
+            assert!(!expired.is_fresh(now_ms));
+        }
+    }
+
+    #[test]
     fn age_follows_the_formula() {
         struct Row {
             what: &'static str,
