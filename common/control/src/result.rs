@@ -1,7 +1,7 @@
 //! What an upper tier tells the node below about its answer: `Tier-Result`.
 
 use http::HeaderValue;
-use sfv::{DictSerializer, RefBareItem, StringRef, key_ref};
+use sfv::{DictSerializer, key_ref};
 
 use crate::block::{check_version, understood};
 use crate::error::SealError;
@@ -28,15 +28,10 @@ pub struct TierResult {
     pub date_s: Option<u64>,
     /// `epoch`: the purge epoch that the answering node has seen.
     pub epoch: u64,
-    /// `tags`: the object's cache tags, which the `Cache-Tag` field may no
-    /// longer say.
-    pub tags: Vec<String>,
 }
 
 impl TierResult {
-    /// The value of `Tier-Result`. A tag that is not printable ASCII becomes a
-    /// display string (RFC 9651 §3.3.8): what an origin writes into its tags must
-    /// not keep an answer from being signed.
+    /// The value of `Tier-Result`.
     ///
     /// # Errors
     /// [`SealError::Unencodable`] for a node that is not printable ASCII, an
@@ -61,16 +56,6 @@ impl TierResult {
             let _ = out.bare_item(key_ref("date"), sf::integer("date", date_s)?);
         }
         let _ = out.bare_item(key_ref("epoch"), sf::integer("epoch", self.epoch)?);
-        if !self.tags.is_empty() {
-            let mut list = out.inner_list(key_ref("tags"));
-            for tag in &self.tags {
-                let item = match StringRef::from_str(tag) {
-                    Ok(ascii) => RefBareItem::String(ascii),
-                    Err(_) => RefBareItem::DisplayString(tag),
-                };
-                let _ = list.bare_item(item);
-            }
-        }
         Ok(HeaderValue::try_from(text).expect("a serialized dictionary is visible ASCII"))
     }
 
@@ -102,7 +87,6 @@ impl TierResult {
             age_ms: optional("age_ms")?,
             date_s: optional("date")?,
             epoch: members.integer("epoch")?,
-            tags: members.strings("tags")?,
         })
     }
 }

@@ -72,23 +72,6 @@ impl Members {
             .ok_or_else(|| self.lacks(key, "a boolean"))
     }
 
-    /// An inner list of strings, display strings among them; empty when absent.
-    pub(crate) fn strings(&self, key: &str) -> Result<Vec<String>, String> {
-        let list = match self.0.get(key) {
-            None => return Ok(Vec::new()),
-            Some(ListEntry::InnerList(list)) => list,
-            Some(ListEntry::Item(_)) => return Err(self.lacks(key, "an inner list")),
-        };
-        list.items
-            .iter()
-            .map(|item| match &item.bare_item {
-                BareItem::String(text) => Ok(text.as_str().to_owned()),
-                BareItem::DisplayString(text) => Ok(text.clone()),
-                _ => Err(self.lacks(key, "an inner list of strings")),
-            })
-            .collect()
-    }
-
     fn lacks(&self, key: &str, kind: &str) -> String {
         if self.contains(key) {
             format!("has a `{key}` that is not {kind}")

@@ -115,7 +115,6 @@ pub(crate) fn sign_fields(
         age_ms,
         date_s,
         epoch: purge::epoch(node, verified.block().key, clock::now_ms()),
-        tags: Vec::new(),
     };
     let own = live.keyring.signing(node.name());
     control::sign_response(status, fields, &result, verified, own, clock::now_ms())

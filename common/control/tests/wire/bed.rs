@@ -82,7 +82,6 @@ pub(crate) fn result() -> TierResult {
         age_ms: Some(1500),
         date_s: Some(1_799_999_990),
         epoch: 42,
-        tags: vec!["news".into(), "front \"page\"".into(), "größe".into()],
     }
 }
 

@@ -66,9 +66,8 @@ prop_compose! {
         age_ms in option::of(0..=INTEGER_MAX),
         date_s in option::of(0..=INTEGER_MAX),
         epoch in 0..=INTEGER_MAX,
-        tags in vec(any::<String>(), 0..4),
     ) -> TierResult {
-        TierResult { version: control::VERSION, node, outcome, age_ms, date_s, epoch, tags }
+        TierResult { version: control::VERSION, node, outcome, age_ms, date_s, epoch }
     }
 }
 

@@ -89,7 +89,6 @@ fn a_result_without_a_cache_behind_it_has_neither_age_nor_date() {
     let bare = TierResult {
         age_ms: None,
         date_s: None,
-        tags: vec![],
         ..result()
     };
     let verified = &exchange.verified;
@@ -211,11 +210,6 @@ fn every_damage_is_noticed_under_its_own_name() {
         (
             "no node",
             rewrite("tier-result", "node=", "mode="),
-            Reason::Malformed,
-        ),
-        (
-            "tags that are no list",
-            rewrite("tier-result", "tags=(", "tags=1, x=("),
             Reason::Malformed,
         ),
         (
