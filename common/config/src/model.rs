@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use self::cache::{Cache, KeyRules, Pattern, QueryRule, Rule, SetCookie};
+pub use self::cache::{Cache, KeyRules, PathQuery, Pattern, QueryRule, Rule, SetCookie};
 
 /// Everything one node runs with: its own file, the shared sites and its keys.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use config::{Pattern, Rule, SetCookie, Site, check, parse_sites};
+use config::{Pattern, QueryRule, Rule, SetCookie, Site, check, parse_sites};
 
 /// A site with a cache of its own and those rules.
 fn text(rules: &str) -> String {
@@ -98,6 +98,45 @@ fn what_a_rule_leaves_out_is_as_in_its_sites_cache() {
     let as_site = |rule: &Rule| format!("{:?}", rule.cache) == format!("{:?}", site.cache);
     let taken: Vec<_> = site.rules.iter().map(as_site).collect();
     assert_eq!(taken, [true, true, false, true]);
+}
+
+#[test]
+fn a_rule_may_say_what_counts_of_the_query() {
+    let rules = r#"
+        [[sites.a.rules]]
+        path = "/as-site"
+        ttl_s = 1
+        [[sites.a.rules]]
+        path = "/*"
+        status = [404]
+        ttl_s = 1
+        [[sites.a.rules]]
+        path = "/static/*"
+        query = "ignore"
+        [[sites.a.rules]]
+        path = "/search"
+        query = { keep = ["q"] }
+        query_sort = false
+        [sites.a.key]
+        query = { drop = ["utm_*"] }
+        query_sort = true
+    "#;
+    let site = site(rules);
+    let dropped = QueryRule::Drop(vec!["utm_*".to_owned()]);
+    let table = [
+        ("/", (&dropped, true)),
+        ("/as-site", (&dropped, true)),
+        ("/static/a", (&QueryRule::Ignore, true)),
+        ("/search", (&QueryRule::Keep(vec!["q".to_owned()]), false)),
+    ];
+    for (path, expected) in table {
+        assert_eq!(site.key.query_on(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn where_no_rule_speaks_of_the_query_none_is_asked() {
+    assert!(site(RULES).key.query_by_path.is_empty());
 }
 
 #[test]

@@ -40,9 +40,13 @@ pub(crate) fn write_resource(key: &mut Vec<u8>, resource: Resource<'_>, rules: &
         Some((path, query)) => (path, Some(query)),
         None => (resource.path_and_query, None),
     };
+    let path_from = key.len();
     write_path(key, path);
     if let Some(query) = query {
-        write_query(key, query, rules);
+        // Rules go by the path as it is in the key.
+        let path = key.get(path_from..).unwrap_or_default();
+        let (rule, sort) = rules.query_on(std::str::from_utf8(path).unwrap_or_default());
+        write_query(key, query, rule, sort);
     }
     key.push(0);
 }
@@ -166,8 +170,8 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-fn write_query(key: &mut Vec<u8>, query: &str, rules: &KeyRules) {
-    if rules.query == QueryRule::All && !rules.query_sort {
+fn write_query(key: &mut Vec<u8>, query: &str, rule: &QueryRule, sort: bool) {
+    if *rule == QueryRule::All && !sort {
         key.push(b'?');
         key.extend_from_slice(query.as_bytes());
         return;
@@ -176,10 +180,10 @@ fn write_query(key: &mut Vec<u8>, query: &str, rules: &KeyRules) {
         .split('&')
         .filter(|pair| {
             let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-            keeps(&rules.query, name)
+            keeps(rule, name)
         })
         .collect();
-    if rules.query_sort {
+    if sort {
         // Stable: several values of one parameter keep their order, which may mean something.
         kept.sort_by_key(|pair| pair.split_once('=').map_or(*pair, |(name, _)| name));
     }
@@ -208,6 +212,8 @@ fn keeps(rule: &QueryRule, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use config::{PathQuery, Pattern};
+
     use super::*;
 
     fn key_of(path: &str, fields: &[(&'static str, &'static str)], rules: &KeyRules) -> String {
@@ -267,6 +273,33 @@ mod tests {
                 "/a?b=1&a=2&b=0",
                 "s|https|h|/a?a=2&b=1&b=0|",
             ),
+        ] {
+            assert_eq!(key_of(path, &[], &rules), expected);
+        }
+    }
+
+    #[test]
+    fn paths_may_have_query_rules_of_their_own() {
+        let on = |path, query, query_sort| PathQuery {
+            path,
+            query,
+            query_sort,
+        };
+        let prefix = |start: &str| Pattern::Prefix(start.to_owned());
+        let rules = KeyRules {
+            query: QueryRule::Ignore,
+            query_by_path: vec![
+                on(prefix("/s/~all"), QueryRule::All, true),
+                on(prefix("/s/"), QueryRule::Drop(vec!["v".to_owned()]), false),
+            ],
+            ..KeyRules::default()
+        };
+        for (path, expected) in [
+            ("/a?b=2&a=1", "s|https|h|/a|"),
+            ("/s/%7Eall?v=2&a=1", "s|https|h|/s/~all?a=1&v=2|"),
+            ("/s/x?v=2&a=1", "s|https|h|/s/x?a=1|"),
+            ("/s/x?v=2", "s|https|h|/s/x|"),
+            ("/s/x", "s|https|h|/s/x|"),
         ] {
             assert_eq!(key_of(path, &[], &rules), expected);
         }

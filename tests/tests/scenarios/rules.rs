@@ -98,6 +98,41 @@ async fn who_has_logged_in_is_shown_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_counts_where_its_path_says_so() {
+    const RULES: &str = r#"
+        [[sites.shop.rules]]
+        path = "/static/*"
+        query = "ignore"
+        [[sites.shop.rules]]
+        path = "/search"
+        query = { keep = ["q"] }
+    "#;
+    for uppers in [0, 1] {
+        let origin = Origin::start().await;
+        for path in ["/static/a", "/search", "/other"] {
+            origin.on(path, |asked| Reply::fresh(asked.target.clone()));
+        }
+        let topology = topology(&origin, uppers, RULES).await;
+        let edge = topology.edge(1);
+        for (target, asked, hit) in [
+            ("/static/a?v=1", "/static/a", false),
+            ("/static/a?v=2", "/static/a", true),
+            ("/st%61tic/a?v=3", "/static/a", true),
+            ("/search?utm=x&q=1", "/search?q=1", false),
+            ("/search?q=1", "/search?q=1", true),
+            ("/search?q=2", "/search?q=2", false),
+            ("/other?v=1", "/other?v=1", false),
+            ("/other?v=2", "/other?v=2", false),
+        ] {
+            let answer = edge.get(target).await;
+            assert_eq!(answer.text(), asked, "{target}");
+            assert_eq!(answer.hit_at("edge-1"), hit, "{target}");
+        }
+        topology.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_another_on_a_bypassed_path() {
     let rules = "[[sites.shop.rules]]\npath = \"/own/*\"\nbypass = true\n";
     for uppers in [0, 1] {

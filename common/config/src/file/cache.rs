@@ -162,6 +162,7 @@ pub(crate) fn key(table: &mut Table<'_>) -> Option<KeyRules> {
     Some(KeyRules {
         query: query?,
         query_sort,
+        query_by_path: Vec::new(),
         headers: headers?,
         cookies: cookies?,
     })
@@ -169,7 +170,7 @@ pub(crate) fn key(table: &mut Table<'_>) -> Option<KeyRules> {
 
 const QUERY_RULES: [(&str, bool); 2] = [("all", true), ("ignore", false)];
 
-fn query_rule(item: &Item<'_>) -> Option<QueryRule> {
+pub(crate) fn query_rule(item: &Item<'_>) -> Option<QueryRule> {
     let mend = "write \"all\", \"ignore\", { keep = […] } or { drop = […] }";
     if item.is_text() {
         let all = item.choice(&QUERY_RULES)?;

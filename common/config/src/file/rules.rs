@@ -1,9 +1,9 @@
 //! `[[sites.NAME.rules]]`: what holds for some paths, or some statuses there.
 
-use super::cache::{self, lifetime};
+use super::cache::{self, lifetime, query_rule};
 use super::reader::{Item, Table, each};
 use super::values::{Fault, fault, shown};
-use crate::model::{Cache, Pattern, Rule};
+use crate::model::{Cache, KeyRules, PathQuery, Pattern, Rule};
 
 /// A node compares every request's path with each of them.
 const RULES_MAX: usize = 64;
@@ -13,7 +13,7 @@ const RULES_MAX: usize = 64;
 const NEVER_STORED: [u16; 5] = [304, 428, 429, 431, 511];
 
 /// What a rule with a `status` cannot say.
-const NOT_BY_STATUS: [&str; 7] = [
+const NOT_BY_STATUS: [&str; 9] = [
     "bypass",
     "bypass_cookies",
     "negative_ttl_s",
@@ -21,10 +21,13 @@ const NOT_BY_STATUS: [&str; 7] = [
     "set_cookie",
     "origin_fields",
     "request_directives",
+    "query",
+    "query_sort",
 ];
 
-/// Reads a site's rules; `base` is its own `cache`.
-pub(crate) fn rules(item: &Item<'_>, base: &Cache) -> Option<Vec<Rule>> {
+/// Reads a site's rules; `base` and `key` are its own `cache` and `key`, which learns
+/// what holds for the query on some paths.
+pub(crate) fn rules(item: &Item<'_>, base: &Cache, key: &mut KeyRules) -> Option<Vec<Rule>> {
     let written = item.list()?;
     if written.len() > RULES_MAX {
         item.problem(
@@ -33,7 +36,14 @@ pub(crate) fn rules(item: &Item<'_>, base: &Cache) -> Option<Vec<Rule>> {
         );
         return None;
     }
-    let rules = each(&written, |item| item.table(|table| rule(table, base)))?;
+    let read = |item: &Item<'_>| item.table(|table| rule(table, base, key));
+    let (rules, queries): (Vec<_>, Vec<_>) = each(&written, read)?.into_iter().unzip();
+    let differs = |rule: &PathQuery| rule.query != key.query || rule.query_sort != key.query_sort;
+    let queries: Vec<_> = queries.into_iter().flatten().collect();
+    // Where no rule speaks of the query, no request is compared with any.
+    if queries.iter().any(differs) {
+        key.query_by_path = queries;
+    }
     for (at, rule) in rules.iter().enumerate() {
         let mut earlier = rules.iter().take(at).zip(&written);
         if let Some((_, first)) = earlier.find(|(earlier, _)| hides(earlier, rule))
@@ -60,7 +70,8 @@ fn hides(earlier: &Rule, later: &Rule) -> bool {
                 && later.status.iter().all(|status| statuses.contains(status)))
 }
 
-fn rule(table: &mut Table<'_>, base: &Cache) -> Option<Rule> {
+/// One rule, and what holds for the query where it does; None where it goes by status.
+fn rule(table: &mut Table<'_>, base: &Cache, key: &KeyRules) -> Option<(Rule, Option<PathQuery>)> {
     let path = table.required("path", "path = \"/static/*\"");
     let status = table.take("status");
     let by_status = status.is_some();
@@ -79,6 +90,11 @@ fn rule(table: &mut Table<'_>, base: &Cache) -> Option<Rule> {
     let ttl = lifetime(table, "ttl_s");
     let names_default = table.has("default_ttl_s");
     let cache = cache::shared(table, base, ttl.as_ref());
+    let query = match table.take("query") {
+        Some(item) => query_rule(&item),
+        None => Some(key.query.clone()),
+    };
+    let query_sort = table.flag("query_sort", key.query_sort);
 
     let flag = bypass.as_ref().and_then(Item::flag);
     if by_status && ttl.is_none() && !names_default {
@@ -102,13 +118,20 @@ fn rule(table: &mut Table<'_>, base: &Cache) -> Option<Rule> {
         Some(item) => statuses(&item),
         None => Some(Vec::new()),
     };
-    Some(Rule {
-        path: path?.parse(path_pattern)?,
+    let path = path?.parse(path_pattern)?;
+    let query = PathQuery {
+        path: path.clone(),
+        query: query?,
+        query_sort,
+    };
+    let rule = Rule {
+        path,
         status: status?,
         bypass: flag.unwrap_or(false),
         ttl_ms: ttl.and_then(|ttl| ttl.ms),
         cache,
-    })
+    };
+    Some((rule, (!by_status).then_some(query)))
 }
 
 fn statuses(item: &Item<'_>) -> Option<Vec<u16>> {

@@ -136,14 +136,18 @@ impl Walk {
                 Some(item) => item.table(cache::cache),
                 None => Some(Cache::default()),
             };
-            let rules = match (rules, &cache) {
-                (Some(item), Some(cache)) => rules::rules(&item, cache),
-                (Some(item), None) => rules::rules(&item, &Cache::default()),
-                (None, _) => Some(Vec::new()),
-            };
-            let key = match key {
+            let mut key = match key {
                 Some(item) => item.table(cache::key),
                 None => Some(KeyRules::default()),
+            };
+            let rules = match rules {
+                // What cannot be read has left its problem; the rules have their own.
+                Some(item) => rules::rules(
+                    &item,
+                    cache.as_ref().unwrap_or(&Cache::default()),
+                    key.as_mut().unwrap_or(&mut KeyRules::default()),
+                ),
+                None => Some(Vec::new()),
             };
             self.site_places.insert(shown_name, table.place().clone());
             Some(Site {

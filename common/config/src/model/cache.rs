@@ -102,10 +102,35 @@ pub struct KeyRules {
     pub query: QueryRule,
     /// Order of parameters does not matter.
     pub query_sort: bool,
+    /// Paths where something else holds of these two; the first that matches counts.
+    pub query_by_path: Vec<PathQuery>,
     /// Request fields whose values count.
     pub headers: Vec<HeaderName>,
     /// Cookies whose values count. All others stay out of a shared fill.
     pub cookies: Vec<String>,
+}
+
+/// What counts of the query on some paths.
+#[derive(Debug, Clone)]
+pub struct PathQuery {
+    /// Where it holds.
+    pub path: Pattern,
+    /// Which query parameters count.
+    pub query: QueryRule,
+    /// Order of parameters does not matter.
+    pub query_sort: bool,
+}
+
+impl KeyRules {
+    /// Which query parameters count on a path, and whether they are sorted.
+    #[must_use]
+    pub fn query_on(&self, path: &str) -> (&QueryRule, bool) {
+        let mut rules = self.query_by_path.iter();
+        match rules.find(|rule| rule.path.matches(path)) {
+            Some(rule) => (&rule.query, rule.query_sort),
+            None => (&self.query, self.query_sort),
+        }
+    }
 }
 
 /// Which query parameters count. A name ending in `*` stands for a prefix.
