@@ -32,6 +32,7 @@ mod groups;
 mod invalidate;
 mod lifetime;
 mod list;
+mod part;
 mod policy;
 mod precondition;
 mod range;
@@ -46,6 +47,7 @@ pub use decide::{Bypass, Decision, StaleUse, decide, is_error_for_stale, may_ser
 pub use fields::{fields_for_304, freshen, remove_hop_by_hop, stored_fields};
 pub use groups::{GROUPS_MAX, TooManyGroups, cache_groups, invalidated_groups};
 pub use invalidate::{describes_target, invalidates, invalidation_targets};
+pub use part::{PartBounds, Rest, asks_for_the_end, same_representation};
 pub use policy::{CookieName, Policy, SetCookie, StatusTimes, Times};
 pub use precondition::{
     HeadEffect, Precondition, ValidationFields, answers_validator, head_effect, precondition,
@@ -56,5 +58,5 @@ pub use range::{
 };
 pub use request::RequestFacts;
 pub use response::{Arrival, ResponseFacts};
-pub use storable::{NotStored, storable, storable_from_post};
+pub use storable::{NotStored, storable, storable_from_post, storable_part};
 pub use vary::{Selector, Vary};

@@ -61,7 +61,7 @@ pub fn range(
 
 /// Whether `If-Range` lets `Range` count (RFC 9110 §13.1.5): it is absent, or its one
 /// validator is the response's, strongly compared.
-fn if_range(request_fields: &HeaderMap, response: &ResponseFacts) -> bool {
+pub(crate) fn if_range(request_fields: &HeaderMap, response: &ResponseFacts) -> bool {
     let mut lines = request_fields.get_all(IF_RANGE).into_iter();
     let Some(line) = lines.next() else {
         return true;
@@ -76,6 +76,18 @@ fn if_range(request_fields: &HeaderMap, response: &ResponseFacts) -> bool {
         None => response
             .etag()
             .is_some_and(|etag| strong_eq(validator, etag.as_bytes())),
+    }
+}
+
+/// The bytes a request asks for, where it asks for one satisfiable range.
+pub(crate) fn sole_range(request_fields: &HeaderMap, complete_length: u64) -> Option<(u64, u64)> {
+    let mut lines = request_fields.get_all(RANGE).into_iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    match requested(line.as_bytes(), complete_length)? {
+        RangeOutcome::Partial { first, last } => Some((first, last)),
+        _ => None,
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
+use crate::part::PartBounds;
 use crate::policy::{Policy, SetCookie};
 use crate::request::RequestFacts;
 use crate::response::ResponseFacts;
@@ -21,7 +22,7 @@ pub enum NotStored {
     /// The status is interim, answers a condition or a range rather than the
     /// request, or may not be cached without explicit freshness.
     Status,
-    /// The response is partial (206).
+    /// The response is partial (206), and was not asked for or contradicts itself.
     Partial,
     /// The response said `must-understand`, and we do not know its status.
     MustUnderstand,
@@ -83,6 +84,30 @@ pub fn storable(
     // have conditions of their own.
     if !request.is_get() {
         return Err(NotStored::Method);
+    }
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        return Err(NotStored::Partial);
+    }
+    storable_answer(request, response, policy)
+}
+
+/// Whether a 206 to a GET for a range may be stored as the part that it is
+/// (RFC 9111 §3.3). `fields` are the response's, which must say in
+/// [one voice](PartBounds::of) what part that is.
+///
+/// # Errors
+/// The reason why it may not, or why storing it would be of no use.
+pub fn storable_part(
+    request: &RequestFacts,
+    fields: &HeaderMap,
+    response: &ResponseFacts,
+    policy: &Policy,
+) -> Result<(), NotStored> {
+    if !request.is_get() {
+        return Err(NotStored::Method);
+    }
+    if response.status() != StatusCode::PARTIAL_CONTENT || PartBounds::of(fields).is_none() {
+        return Err(NotStored::Partial);
     }
     storable_answer(request, response, policy)
 }
@@ -148,9 +173,6 @@ fn storable_answer(
 /// What the status has to say, and `no-store`, which `must-understand` ties to it.
 fn storable_status(request: &RequestFacts, response: &ResponseFacts) -> Result<(), NotStored> {
     let (status, flags) = (response.status(), &response.flags);
-    if status == StatusCode::PARTIAL_CONTENT {
-        return Err(NotStored::Partial);
-    }
     // RFC 9111 §3: the status is final. 304 updates what is stored (§4.3.4) and is
     // nothing to store; 412 and 416 answer fields that are no part of any key.
     let answers_condition = status == StatusCode::PRECONDITION_FAILED && request.is_conditional();
@@ -211,7 +233,7 @@ fn is_understood(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderValue, Method};
+    use http::{HeaderValue, Method};
 
     use super::*;
     use crate::response::Arrival;
