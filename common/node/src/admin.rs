@@ -92,7 +92,7 @@ impl Admin {
             (_, "/purge") => Page::plain(StatusCode::METHOD_NOT_ALLOWED, "purge with POST\n"),
             _ => Page::plain(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /healthz, /readyz, /requests and POST /purge?url=…\n",
+                "here are /metrics, /healthz, /readyz, /requests and POST /purge?url=…, ?prefix=…, ?site=… or ?group=…&url=…\n",
             ),
         }
     }
