@@ -52,7 +52,7 @@ impl Live {
             .map(|site| {
                 let runtime = Site {
                     config: Arc::clone(site),
-                    policies: Policies::of(site),
+                    policies: Policies::new(&site.cache, &site.rules),
                     origin_tls: origin_tls.get(&site.pool.name).cloned(),
                     rev: sites.revision.clone(),
                 };

@@ -27,23 +27,23 @@ pub(crate) struct Policies {
 pub(crate) struct Ruling(Option<usize>);
 
 impl Policies {
-    /// Puts a site's policies together.
-    pub(crate) fn of(site: &config::Site) -> Self {
-        let mut patterns: Vec<&Pattern> = site.rules.iter().map(|rule| &rule.path).collect();
+    /// Puts a site's policies together, of its `cache` and its rules.
+    pub(crate) fn new(site: &Cache, rules: &[Rule]) -> Self {
+        let mut patterns: Vec<&Pattern> = rules.iter().map(|rule| &rule.path).collect();
         patterns.sort_by_key(|pattern| match pattern {
             Pattern::Exact(path) => (Reverse(path.len()), false, path),
             Pattern::Prefix(path) => (Reverse(path.len()), true, path),
         });
         patterns.dedup();
-        let policy_of = |pattern: &Pattern| {
-            let rules = site.rules.iter();
-            policy(&site.cache, rules.filter(|rule| rule.path.covers(pattern)))
+        let policy_on = |pattern: &Pattern| {
+            let rules = rules.iter().filter(|rule| rule.path.covers(pattern));
+            policy(site, rules)
         };
         Self {
-            site: policy(&site.cache, std::iter::empty()),
+            site: policy(site, std::iter::empty()),
             by_path: patterns
                 .into_iter()
-                .map(|pattern| (pattern.clone(), policy_of(pattern)))
+                .map(|pattern| (pattern.clone(), policy_on(pattern)))
                 .collect(),
         }
     }
@@ -141,6 +141,7 @@ mod tests {
     use std::path::Path;
 
     use http::StatusCode;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -177,7 +178,8 @@ mod tests {
 
     fn policies(text: &str) -> Policies {
         let sites = config::parse_sites(text, Path::new("sites.toml")).unwrap();
-        Policies::of(sites.named("s").unwrap())
+        let site = sites.named("s").unwrap();
+        Policies::new(&site.cache, &site.rules)
     }
 
     fn key(path_and_query: &str) -> Vec<u8> {
@@ -257,5 +259,59 @@ mod tests {
             ..Policy::default()
         };
         assert_eq!(policies(text).site, normalising);
+    }
+
+    /// What a list of rules means, said without any preparation: the policy's facts for
+    /// a path and a status.
+    fn told(site: &Cache, rules: &[Rule], path: &str, status: u16) -> (bool, Option<u64>) {
+        let on_path = || rules.iter().filter(|rule| rule.path.matches(path));
+        let whole = on_path().find(|rule| rule.status.is_empty());
+        let of_status =
+            on_path().find(|rule| rule.status.is_empty() || rule.status.contains(&status));
+        let cache = of_status.map_or(site, |rule| &rule.cache);
+        let ttl_ms = of_status.and_then(|rule| rule.ttl_ms);
+        (
+            whole.is_some_and(|rule| rule.bypass),
+            ttl_ms.or(cache.default_ttl_ms),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn prepared_policies_say_what_the_list_says(
+            drawn in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["/", "/a", "/ab", "/abc", "/b"]),
+                    any::<(bool, bool, bool)>(),
+                    prop::option::of(1..9_u64),
+                ),
+                0..6,
+            ),
+        ) {
+            let site = Cache::default();
+            let rules: Vec<Rule> = drawn
+                .into_iter()
+                .map(|(path, (is_prefix, by_status, bypass), ttl_ms)| Rule {
+                    path: if is_prefix {
+                        Pattern::Prefix(path.to_owned())
+                    } else {
+                        Pattern::Exact(path.to_owned())
+                    },
+                    status: if by_status { vec![404] } else { Vec::new() },
+                    bypass: bypass && !by_status,
+                    ttl_ms,
+                    cache: site.clone(),
+                })
+                .collect();
+            let policies = Policies::new(&site, &rules);
+            for path in ["/", "/a", "/ab", "/abc", "/abcd", "/ac", "/b", "/bb", "/c", ""] {
+                let policy = policies.get(policies.ruling(&key(path)));
+                for status in [200, 404] {
+                    let times = policy.times(StatusCode::from_u16(status).unwrap());
+                    let got = (policy.bypass, times.ttl_ms.or(times.default_ttl_ms));
+                    prop_assert_eq!(got, told(&site, &rules, path, status), "{} {}", path, status);
+                }
+            }
+        }
     }
 }
