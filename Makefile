@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test check bench compose compose-keys compose-test clean
+.PHONY: help deps demo test check fuzz bench compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,6 +46,20 @@ check: deps ## what a change has to pass: format, lints, documentation, tests
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 	$(MAKE) test
+
+# How long each target runs.
+SECONDS ?= 20
+
+# Nightly, since no stable compiler has sanitizers. What a target finds stays in
+# fuzz/artifacts, and what it has learnt in fuzz/corpus.
+fuzz: deps ## let a fuzzer at every parser, each for SECONDS=20
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
+	    echo "missing: rustup toolchain install nightly; cargo install cargo-fuzz" >&2; exit 1; }
+	@cd fuzz && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+	    cargo +nightly fuzz run --fuzz-dir . $$target -- \
+	        -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -dict=words.dict \
+	        || exit 1; \
+	done
 
 bench: deps ## this project and its peers, side by side
 	bench/run

@@ -19,6 +19,9 @@ mod clock;
 mod door;
 mod fields;
 mod fill;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod ids;
 mod key;
