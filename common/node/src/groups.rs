@@ -12,6 +12,7 @@
 use control::KeyDigest;
 use http::HeaderMap;
 use http_cache::TooManyGroups;
+use observe::Outcome;
 use store::{Groups, Ticket};
 
 use crate::clock;
@@ -19,6 +20,10 @@ use crate::fill::reach::Reached;
 use crate::key;
 use crate::request::Request;
 use crate::state::Node;
+
+/// Groups that one answer invalidates by name. One that names more invalidates all of
+/// its origin's, so that it cannot crowd what is remembered of others.
+const NAMES_MAX: usize = 1024;
 
 /// The groups of a response that a fill brought.
 pub(crate) fn of_response(
@@ -33,17 +38,23 @@ pub(crate) fn of_response(
 
 /// Invalidates the groups that the answer to an unsafe request names (RFC 9875 §3).
 pub(crate) fn invalidate(node: &Node, request: &Request, fields: &HeaderMap) {
-    let now_ms = clock::now_ms();
-    for name in http_cache::invalidated_groups(&request.method, fields) {
-        node.store
-            .invalidate_group(key::origin(&request.key), &name, now_ms);
+    let names = http_cache::invalidated_groups(&request.method, fields);
+    let (origin, now_ms) = (key::origin(&request.key), clock::now_ms());
+    if names.len() > NAMES_MAX {
+        return node.store.invalidate_groups_of(origin, now_ms);
+    }
+    for name in names {
+        node.store.invalidate_group(origin, &name, now_ms);
     }
 }
 
 /// Whether an upper tier answered with what was invalidated here since. If so the key
 /// counts as purged then, and asking again says so.
 pub(crate) fn is_behind(node: &Node, key: &[u8], digest: KeyDigest, answer: &Reached) -> bool {
-    let Some(age_ms) = answer.tier.as_ref().and_then(|tier| tier.age_ms) else {
+    let Some(tier) = &answer.tier else {
+        return false;
+    };
+    let Some(age_ms) = tier.age_ms else {
         return false;
     };
     let Ok(names) = http_cache::cache_groups(&answer.response.fields) else {
@@ -53,8 +64,14 @@ pub(crate) fn is_behind(node: &Node, key: &[u8], digest: KeyDigest, answer: &Rea
         return false;
     }
     let invalidated_ms = node.store.last_invalidated_ms(key::origin(key), &names);
-    let generated_ms = answer.response.response_ms.saturating_sub(age_ms);
-    let behind = generated_ms <= invalidated_ms && node.purged.last(digest) < invalidated_ms;
+    let (request_ms, response_ms) = (answer.response.request_ms, answer.response.response_ms);
+    // A miss was fetched when we asked, whatever age its origin gives it. So was what is
+    // no older than our own request, for an age counts from when it was asked for.
+    let made_for_us =
+        tier.outcome == Outcome::Miss.as_str() || age_ms <= response_ms.saturating_sub(request_ms);
+    let made_after = made_for_us && request_ms >= invalidated_ms;
+    let older = response_ms.saturating_sub(age_ms) <= invalidated_ms;
+    let behind = older && !made_after && node.purged.last(digest) < invalidated_ms;
     if behind {
         node.purged.remember(digest, invalidated_ms);
     }

@@ -13,9 +13,9 @@
 //!
 //! - Moments are counted, not read from a clock: a clock that steps back could let
 //!   an object outlive its purge.
-//! - The notes are bounded. When the oldest is dropped, everything in groups from
-//!   before its moment counts as invalidated: forgetting costs a fetch, and never
-//!   brings old content back.
+//! - The notes are bounded. When the oldest is dropped, everything of its origin that
+//!   is in groups and from before its moment counts as invalidated: forgetting costs a
+//!   fetch, never brings old content back, and is no other origin's affair.
 //! - A moment is taken before its note is written, and never noted as later than it
 //!   was taken.
 
@@ -28,6 +28,9 @@ use parking_lot::RwLock;
 /// invalidations of ever new groups a second that reaches back almost two hours.
 const GROUPS_MAX: usize = 65_536;
 
+/// Origins of which notes were dropped that are told apart; beyond them they are not.
+const ORIGINS_MAX: usize = 4096;
+
 /// Beginnings of keys whose purge is remembered, for fills that were under way. A
 /// fill older than all of them is not kept.
 const PREFIXES_MAX: usize = 128;
@@ -38,23 +41,22 @@ const PREFIXES_MAX: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GroupId(u64);
 
+/// An origin, as [`GroupId`] is a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct OriginId(u64);
+
 /// The cache groups a response belongs to, as of the moment its fill began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups {
+    origin: OriginId,
     ids: Box<[GroupId]>,
     as_of: u64,
 }
 
 impl Groups {
-    pub(crate) fn new(ids: impl Iterator<Item = GroupId>, as_of: u64) -> Self {
-        Self {
-            ids: ids.collect(),
-            as_of,
-        }
-    }
-
     /// Whether the response belongs to no group.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
@@ -72,6 +74,7 @@ impl Groups {
     /// The same groups, as of a later moment.
     pub(crate) fn renewed(&self, as_of: u64) -> Self {
         Self {
+            origin: self.origin,
             ids: self.ids.clone(),
             as_of: self.as_of.max(as_of),
         }
@@ -93,8 +96,10 @@ struct Notes {
     groups: HashMap<GroupId, Note, ahash::RandomState>,
     /// The same groups by moment, oldest first.
     by_moment: BTreeMap<u64, GroupId>,
-    /// The latest note of a group that was dropped.
-    groups_dropped: Note,
+    /// The latest note that was dropped of each origin.
+    origins: HashMap<OriginId, Note, ahash::RandomState>,
+    /// The latest note of an origin's that was dropped in turn.
+    dropped: Note,
     prefixes: VecDeque<(u64, Box<[u8]>)>,
     /// The latest moment of a beginning that was dropped.
     prefixes_dropped: u64,
@@ -103,6 +108,7 @@ struct Notes {
 /// When something was purged: the moment, and by the clock.
 #[derive(Debug, Clone, Copy, Default)]
 struct Note {
+    origin: OriginId,
     moment: u64,
     at_ms: u64,
 }
@@ -138,9 +144,23 @@ impl WidePurges {
         GroupId(self.hasher.hash_one((origin, name)))
     }
 
+    /// Groups of an origin, as of a moment.
+    pub(crate) fn groups(&self, origin: &[u8], names: &[String], as_of: u64) -> Groups {
+        Groups {
+            origin: self.origin(origin),
+            ids: names.iter().map(|name| self.id(origin, name)).collect(),
+            as_of,
+        }
+    }
+
+    fn origin(&self, origin: &[u8]) -> OriginId {
+        OriginId(self.hasher.hash_one(origin))
+    }
+
     /// Notes that a group was invalidated at a moment of [`Self::begin`]; `at_ms` is 0
     /// where only the moment matters.
-    pub(crate) fn note_group(&self, id: GroupId, moment: u64, at_ms: u64) {
+    pub(crate) fn note_group(&self, origin: &[u8], name: &str, moment: u64, at_ms: u64) {
+        let (id, origin) = (self.id(origin, name), self.origin(origin));
         let mut notes = self.notes.write();
         let known = notes.groups.get(&id).copied();
         if known.is_some_and(|known| known.moment >= moment) {
@@ -149,17 +169,31 @@ impl WidePurges {
         if let Some(known) = known {
             notes.by_moment.remove(&known.moment);
         }
-        let at_ms = at_ms.max(known.map_or(0, |known| known.at_ms));
-        notes.groups.insert(id, Note { moment, at_ms });
+        let note = Note {
+            origin,
+            moment,
+            at_ms: at_ms.max(known.map_or(0, |known| known.at_ms)),
+        };
+        notes.groups.insert(id, note);
         notes.by_moment.insert(moment, id);
         while notes.groups.len() > self.groups_max {
             let Some((_, oldest)) = notes.by_moment.pop_first() else {
                 break;
             };
             if let Some(dropped) = notes.groups.remove(&oldest) {
-                notes.groups_dropped = dropped;
+                notes.note_origin(dropped);
             }
         }
+    }
+
+    /// Notes that every group of an origin was invalidated.
+    pub(crate) fn note_origin(&self, origin: &[u8], moment: u64, at_ms: u64) {
+        let origin = self.origin(origin);
+        self.notes.write().note_origin(Note {
+            origin,
+            moment,
+            at_ms,
+        });
     }
 
     /// Notes that every key that begins like this was purged at a moment of
@@ -176,27 +210,22 @@ impl WidePurges {
 
     /// When, by the clock, one of these groups was last invalidated since the moment
     /// they are of; None where they stand.
+    #[inline]
     pub(crate) fn invalidated_ms(&self, groups: &Groups) -> Option<u64> {
         if groups.is_empty() || groups.as_of >= self.moment() {
             return None;
         }
+        self.noted_ms(groups)
+    }
+
+    fn noted_ms(&self, groups: &Groups) -> Option<u64> {
         let notes = self.notes.read();
         let own = groups.ids.iter().filter_map(|id| notes.groups.get(id));
-        own.chain([&notes.groups_dropped])
+        own.chain(notes.origins.get(&groups.origin))
+            .chain([&notes.dropped])
             .filter(|note| note.moment > groups.as_of)
             .map(|note| note.at_ms)
             .max()
-    }
-
-    /// When, by the clock, a group was last invalidated, as far as is remembered.
-    pub(crate) fn last_ms(&self, ids: impl Iterator<Item = GroupId>) -> u64 {
-        if self.moment() == 0 {
-            return 0;
-        }
-        let notes = self.notes.read();
-        ids.filter_map(|id| notes.groups.get(&id).map(|note| note.at_ms))
-            .max()
-            .unwrap_or(0)
     }
 
     /// Whether the key was purged with all that begins alike since a moment.
@@ -213,19 +242,42 @@ impl WidePurges {
     }
 }
 
+impl Notes {
+    /// Notes something of a whole origin, in place of its groups.
+    fn note_origin(&mut self, note: Note) {
+        if self.origins.len() >= ORIGINS_MAX && !self.origins.contains_key(&note.origin) {
+            let all = self.origins.drain().map(|(_, note)| note);
+            let latest = all.max_by_key(|note| note.moment).unwrap_or_default();
+            if latest.moment > self.dropped.moment {
+                self.dropped = latest;
+            }
+        }
+        let known = self.origins.entry(note.origin).or_default();
+        *known = Note {
+            origin: note.origin,
+            moment: note.moment.max(known.moment),
+            at_ms: note.at_ms.max(known.at_ms),
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    fn of(purges: &WidePurges, origin: &str, names: &[&str]) -> Groups {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        purges.groups(origin.as_bytes(), &names, purges.moment())
+    }
+
     fn groups(purges: &WidePurges, names: &[&str]) -> Groups {
-        let ids = names.iter().map(|name| purges.id(b"shop", name));
-        Groups::new(ids, purges.moment())
+        of(purges, "shop", names)
     }
 
     fn invalidate(purges: &WidePurges, name: &str, at_ms: u64) {
-        purges.note_group(purges.id(b"shop", name), purges.begin(), at_ms);
+        purges.note_group(b"shop", name, purges.begin(), at_ms);
     }
 
     #[test]
@@ -249,17 +301,23 @@ mod tests {
         assert_eq!(all.map(fallen), [None, Some(20), Some(20), Some(20), None]);
         assert_eq!(fallen(&later.renewed(purges.moment())), None);
         // Names mean something within one origin only.
-        purges.note_group(purges.id(b"other", "a"), purges.begin(), 30);
+        purges.note_group(b"other", "a", purges.begin(), 30);
         assert_eq!(fallen(&newest), None);
-        let id = |name| std::iter::once(purges.id(b"shop", name));
-        assert_eq!((purges.last_ms(id("b")), purges.last_ms(id("c"))), (10, 0));
+        // All groups of an origin, and of no other.
+        let others = of(&purges, "other", &["a"]);
+        purges.note_origin(b"shop", purges.begin(), 40);
+        assert_eq!(
+            [&none, &newest, &others].map(fallen),
+            [None, Some(40), None]
+        );
+        assert_eq!(fallen(&groups(&purges, &["a"])), None);
     }
 
     #[test]
     fn what_is_forgotten_counts_as_purged() {
         let purges = WidePurges::remembering(2);
         let early = groups(&purges, &["x"]);
-        let none = groups(&purges, &[]);
+        let (none, others) = (groups(&purges, &[]), of(&purges, "other", &["x"]));
         for (at_ms, name) in [(1, "a"), (2, "b"), (3, "a")] {
             invalidate(&purges, name, at_ms);
         }
@@ -270,6 +328,7 @@ mod tests {
         assert_eq!(purges.invalidated_ms(&early), Some(2));
         assert_eq!(purges.invalidated_ms(&middle), None);
         assert_eq!(purges.invalidated_ms(&none), None);
+        assert_eq!(purges.invalidated_ms(&others), None, "another origin's");
         assert_eq!(purges.notes.read().groups.len(), 2);
         assert_eq!(purges.notes.read().by_moment.len(), 2);
     }
@@ -295,6 +354,21 @@ mod tests {
         assert!(purges.reached_key(b"any", before), "older than all notes");
         assert!(!purges.reached_key(b"any", purges.moment()));
         assert_eq!(purges.notes.read().prefixes.len(), PREFIXES_MAX);
+    }
+
+    #[test]
+    fn origins_are_told_apart_within_a_bound() {
+        let purges = WidePurges::default();
+        let early = of(&purges, "quiet", &["x"]);
+        for n in 0..ORIGINS_MAX {
+            purges.note_origin(n.to_string().as_bytes(), purges.begin(), 7);
+        }
+        let late = of(&purges, "quiet", &["x"]);
+        assert_eq!(purges.invalidated_ms(&early), None);
+        purges.note_origin(b"one more", purges.begin(), 8);
+        assert_eq!(purges.invalidated_ms(&early), Some(7));
+        assert_eq!(purges.invalidated_ms(&late), None);
+        assert!(purges.notes.read().origins.len() <= ORIGINS_MAX);
     }
 
     proptest! {

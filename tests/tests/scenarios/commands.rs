@@ -227,6 +227,25 @@ async fn purge_forgets_a_url_in_every_node_upper_tiers_first() {
         assert_eq!(fleet.get(edge, "/a").await.text(), "new");
     }
 
+    // Softly, and by what it begins with.
+    let soft = [&purge[..], &["--prefix", "--soft"]].concat();
+    let softened = run("headwater", soft).await;
+    assert_eq!(softened.code, Some(0), "{}", softened.err);
+    let stale = softened
+        .out
+        .lines()
+        .filter(|line| line.ends_with(": stale 1 key"));
+    // One upper tier has it, and all edges were asked.
+    assert_eq!(stale.count(), 4, "{}", softened.out);
+    for edge in ["edge-1", "edge-2", "edge-3"] {
+        let asked = fleet.get(edge, "/a").await;
+        assert!(
+            asked.at(edge).contains("fwd=stale"),
+            "{:?}",
+            asked.cache_status()
+        );
+    }
+
     // While an upper tier may still hand out the old copy, edges keep theirs.
     fleet.node_mut("upper-2").kill();
     let failed = run("headwater", purge).await;

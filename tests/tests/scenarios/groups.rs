@@ -168,6 +168,29 @@ async fn what_is_in_more_groups_than_can_be_compared_is_not_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_names_too_many_groups_invalidates_all_of_its_origin() {
+    let names = |count| {
+        let names: Vec<String> = (0..count).map(|n| format!("\"{n}\"")).collect();
+        Reply::ok("changed").with("Cache-Group-Invalidation", &names.join(", "))
+    };
+    let origin = shop(&["/a"]).await;
+    origin.always("/none", Reply::fresh("none"));
+    origin.always("/many", names(1024));
+    origin.always("/more", names(1025));
+    let topology = Topology::new(&origin).start().await;
+    let edge = topology.edge(1);
+    for path in ["/a", "/none"] {
+        edge.get(path).await;
+    }
+    post(edge, "/many").await;
+    assert!(edge.get("/a").await.hit_at("edge-1"));
+    post(edge, "/more").await;
+    assert_eq!(edge.get("/a").await.text(), "version 2");
+    assert!(edge.get("/none").await.hit_at("edge-1"));
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_takes_a_group_a_prefix_or_a_site() {
     // What is purged, what the edge says, and which of the three pages go.
     for (query, said, gone) in [

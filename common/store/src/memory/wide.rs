@@ -21,13 +21,13 @@ impl Store {
     /// whatever bytes tell one origin from another.
     #[must_use]
     pub fn groups(&self, ticket: &Ticket, origin: &[u8], names: &[String]) -> Groups {
-        let ids = names.iter().map(|name| self.wide.id(origin, name));
-        Groups::new(ids, ticket.as_of)
+        self.wide.groups(origin, names, ticket.as_of)
     }
 
     /// Whether none of the groups was invalidated since the fill began that brought
     /// them. One comparison where there are none, or nothing was purged since.
     #[must_use]
+    #[inline]
     pub fn stands(&self, groups: &Groups) -> bool {
         self.wide.invalidated_ms(groups).is_none()
     }
@@ -39,20 +39,25 @@ impl Store {
         self.wide.invalidated_ms(groups)
     }
 
-    /// When one of these groups was last invalidated, Unix milliseconds; 0 for never,
-    /// or longer ago than is remembered.
+    /// When one of these groups was last invalidated, or may have been as far as is
+    /// remembered, Unix milliseconds; 0 for never.
     #[must_use]
     pub fn last_invalidated_ms(&self, origin: &[u8], names: &[String]) -> u64 {
-        let ids = names.iter().map(|name| self.wide.id(origin, name));
-        self.wide.last_ms(ids)
+        let since_ever = self.wide.groups(origin, names, 0);
+        self.wide.invalidated_ms(&since_ever).unwrap_or(0)
     }
 
     /// Invalidates whatever belongs to a group, stored or on its way (RFC 9875 §3).
     /// The same work however many objects that are; their room is taken by others as
     /// they are asked for, or not, like any that nobody can use.
     pub fn invalidate_group(&self, origin: &[u8], name: &str, now_ms: u64) {
-        let id = self.wide.id(origin, name);
-        self.wide.note_group(id, self.wide.begin(), now_ms);
+        self.wide
+            .note_group(origin, name, self.wide.begin(), now_ms);
+    }
+
+    /// Invalidates whatever belongs to any group of an origin.
+    pub fn invalidate_groups_of(&self, origin: &[u8], now_ms: u64) {
+        self.wide.note_origin(origin, self.wide.begin(), now_ms);
     }
 
     /// As [`Store::invalidate_group`], and gives back the room, which takes a walk
@@ -86,7 +91,7 @@ impl Store {
             }
         });
         // Without a time: what is merely stale is no reason to ask another tier again.
-        self.wide.note_group(id, moment, 0);
+        self.wide.note_group(origin, name, moment, 0);
         softened
     }
 
