@@ -31,6 +31,8 @@ pub(crate) enum Forward {
     Request,
     /// What is stored is stale.
     Stale,
+    /// What is stored is a part, and not all that was asked for.
+    Partial,
 }
 
 impl Forward {
@@ -42,6 +44,7 @@ impl Forward {
             Self::VaryMiss => "vary-miss",
             Self::Request => "request",
             Self::Stale => "stale",
+            Self::Partial => "partial",
         }
     }
 }

@@ -162,6 +162,15 @@ impl Outbound {
             })
     }
 
+    /// Asks for a part alone; under a validator, for the whole if it has changed
+    /// (RFC 9110 §13.1.5).
+    pub(crate) fn ask_part(&mut self, range: HeaderValue, validator: Option<HeaderValue>) {
+        self.fields.insert(RANGE, range);
+        if let Some(validator) = validator {
+            self.fields.insert(IF_RANGE, validator);
+        }
+    }
+
     /// Asks for the rest of a body, and for nothing if it has changed (RFC 9110 §13.1.5).
     pub(crate) fn resume(&mut self, from: u64, etag: &HeaderValue) {
         for name in CONDITIONALS {

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_cache::PartBounds;
 use observe::FillEnd;
 use store::Object;
 
 use super::body::{Appended, Broken};
+use super::complete::Around;
 use super::flight::{Fetched, Pilot};
 use super::reach::{Reached, Route, reach};
 use super::run::Plan;
@@ -33,6 +35,8 @@ pub(super) struct Carrier<'a> {
     pilot: &'a mut Pilot,
     fetched: &'a Fetched,
     answer: Reached,
+    /// What of a stored part goes before and after what the upstream sends.
+    around: Around,
     reserved: Reserved<'a>,
     resumes: u32,
 }
@@ -43,6 +47,7 @@ impl<'a> Carrier<'a> {
         pilot: &'a mut Pilot,
         fetched: &'a Fetched,
         answer: Reached,
+        around: Around,
     ) -> Self {
         Self {
             reserved: Reserved {
@@ -53,6 +58,7 @@ impl<'a> Carrier<'a> {
             pilot,
             fetched,
             answer,
+            around,
             resumes: 0,
         }
     }
@@ -64,6 +70,13 @@ impl<'a> Carrier<'a> {
 
     /// Brings the body home.
     pub(super) async fn carry(&mut self) -> FillEnd {
+        let before = std::mem::take(&mut self.around.before);
+        if !before.is_empty() {
+            self.make_room(before.len() as u64);
+            if !self.append(before).await {
+                return FillEnd::NotStored;
+            }
+        }
         loop {
             match self.answer.response.chunk().await {
                 Ok(Some(chunk)) if chunk.is_empty() => {}
@@ -76,6 +89,10 @@ impl<'a> Carrier<'a> {
                     if !self.append(chunk).await {
                         return FillEnd::NotStored;
                     }
+                }
+                Ok(None) if self.has_only_the_end_to_come() => {
+                    let end = std::mem::take(&mut self.around.after);
+                    return self.complete(end).await;
                 }
                 Ok(None) if self.is_short() => {
                     if !self.resume(SendError::Closed).await {
@@ -101,7 +118,17 @@ impl<'a> Carrier<'a> {
     /// More than the length that was announced: a resumption that does not fit.
     fn overshoots(&self, chunk: &Bytes) -> bool {
         let received = self.pilot.flight.body.len() + chunk.len() as u64;
-        self.fetched.length.is_some_and(|length| received > length)
+        let ours = self.around.after.len() as u64;
+        self.fetched
+            .length
+            .is_some_and(|length| received > length.saturating_sub(ours))
+    }
+
+    /// The upstream has sent what was missing before a stored end.
+    fn has_only_the_end_to_come(&self) -> bool {
+        let ours = self.around.after.len() as u64;
+        let received = self.pilot.flight.body.len();
+        ours > 0 && self.fetched.length == Some(received + ours)
     }
 
     fn is_short(&self) -> bool {
@@ -176,6 +203,18 @@ impl<'a> Carrier<'a> {
 
     fn keep(&self, body: Bytes) -> Result<(), store::NotKept> {
         let plan = self.plan;
+        if self.fetched.status == StatusCode::PARTIAL_CONTENT {
+            let key = plan.ticket.key().as_bytes();
+            // A part never takes the place of a whole.
+            let whole_is_there = plan.node.store.get(key).is_some_and(|entry| {
+                let mut variants = entry.variants.iter();
+                variants.any(|other| other.status != StatusCode::PARTIAL_CONTENT)
+            });
+            let bounds = PartBounds::of(&self.fetched.fields);
+            if whole_is_there || bounds.map(|part| part.length()) != Some(body.len() as u64) {
+                return Err(store::NotKept::WouldDisplace);
+            }
+        }
         let mut kept_fields = http_cache::stored_fields(&self.fetched.fields, plan.policy());
         // RFC 9110 §8.6: a 204 has no Content-Length.
         if self.fetched.status != StatusCode::NO_CONTENT {
@@ -231,6 +270,8 @@ impl<'a> Carrier<'a> {
             && answer.response.fields.get(ETAG) == Some(&etag)
             && continues_at(&answer.response.fields, received, length);
         if continues {
+            // What is asked for now goes to the end.
+            self.around.after = Bytes::new();
             self.plan.node.observer.metrics().resumed();
             self.answer = answer;
         }

@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 mod carry;
+mod complete;
 pub(crate) mod flight;
 mod freshen;
 pub(crate) mod interim;

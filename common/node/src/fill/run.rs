@@ -17,6 +17,7 @@ use observe::{FillEnd, Record};
 use store::{Glance, Key, Object, Ticket};
 
 use super::carry::Carrier;
+use super::complete::{Around, ask_for_rest, combine};
 use super::flight::{Failure, Fetched, Pilot, Published};
 use super::freshen::{arrival, heed_head, restore_date, revalidated};
 use super::reach::{Reached, Route, reach};
@@ -52,6 +53,10 @@ pub(crate) struct Plan {
     pub(crate) request_fields: HeaderMap,
     /// What is stored and stale, for validation.
     pub(crate) stored: Option<Arc<Object>>,
+    /// A fresh part of what is asked for.
+    pub(crate) part: Option<Arc<Object>>,
+    /// No more than a part is asked for.
+    asks_part: bool,
     /// The record of a fill that no request will tell of.
     pub(crate) refresh: Option<Box<Record>>,
 }
@@ -89,8 +94,16 @@ impl Plan {
             facts: request.facts,
             request_fields: request.fields.clone(),
             stored,
+            part: None,
+            asks_part: false,
             refresh: None,
         }
+    }
+
+    /// Asks for no more than this range, for everybody who asks for the same.
+    pub(crate) fn ask_part(&mut self, range: HeaderValue) {
+        self.outbound.ask_part(range, None);
+        self.asks_part = true;
     }
 
     pub(super) fn policy(&self) -> &Policy {
@@ -143,6 +156,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             outbound.validate(validators);
             any
         });
+    let completing = ask_for_rest(plan, &mut outbound);
     let mut reached = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
     if let Ok(answer) = &reached
         && is_behind(plan, answer)
@@ -185,6 +199,19 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
         // A 304 that answers no validator of ours tells us nothing.
         reached = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
     }
+    let mut around = Around::default();
+    if completing && let Ok(answer) = &mut reached {
+        match combine(plan, answer) {
+            Some(combined) => around = combined,
+            // What came is of another representation, or nobody can tell.
+            None => {
+                let again = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
+                if let Ok(rest) = std::mem::replace(&mut reached, again) {
+                    rest.response.discard(&plan.node).await;
+                }
+            }
+        }
+    }
     match reached {
         Ok(answer) if is_unasked(plan, answer.response.status) => {
             let failure = Failure {
@@ -197,7 +224,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             pilot.publish(Published::Failed(Arc::new(failure)));
             FillEnd::Failed
         }
-        Ok(answer) => deliver(plan, pilot, answer).await,
+        Ok(answer) => deliver(plan, pilot, answer, around).await,
         Err(failure) => {
             pilot.publish(Published::Failed(Arc::new(failure)));
             FillEnd::Failed
@@ -217,7 +244,7 @@ fn is_unasked(plan: &Plan, status: StatusCode) -> bool {
 }
 
 /// Publishes the head, then brings the body home.
-async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd {
+async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached, around: Around) -> FillEnd {
     let node = &plan.node;
     let flight = Arc::clone(&pilot.flight);
     heed_head(plan, &answer);
@@ -232,7 +259,8 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
         let digest = control::KeyDigest(plan.route.digest);
         node.oversized.remember(digest, clock::now_ms());
     }
-    if plan.purpose == Purpose::Shared && !fetched.shared && !fetched.yields_to_stale {
+    let of_whole = plan.purpose == Purpose::Shared && !plan.asks_part;
+    if of_whole && !fetched.shared && !fetched.yields_to_stale {
         node.store
             .mark_pass(&plan.ticket, clock::now_ms() + HIT_FOR_MISS_MS);
         node.observer.metrics().hit_for_miss();
@@ -247,7 +275,7 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached) -> FillEnd 
         answer.response.discard(node).await;
         return FillEnd::NotStored;
     }
-    let mut carrier = Carrier::new(plan, &mut pilot, &fetched, answer);
+    let mut carrier = Carrier::new(plan, &mut pilot, &fetched, answer, around);
     let end = carrier.carry().await;
     let answer = carrier.into_answer();
     if matches!(
@@ -265,8 +293,13 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
     let policy = plan.policy();
     let status = answer.response.status;
     let facts = ResponseFacts::of(status, &answer.response.fields, arrival(answer), policy);
-    let mut storable = http_cache::storable(&plan.facts, &facts, policy).map_err(NotStored::as_str);
     let mut delivered = std::mem::take(&mut answer.response.fields);
+    let storable = if plan.asks_part && status == StatusCode::PARTIAL_CONTENT {
+        http_cache::storable_part(&plan.facts, &delivered, &facts, policy)
+    } else {
+        http_cache::storable(&plan.facts, &facts, policy)
+    };
+    let mut storable = storable.map_err(NotStored::as_str);
     http_cache::remove_hop_by_hop(&mut delivered);
     restore_date(&mut delivered, answer);
     fields::append_via(&mut delivered, node.name());

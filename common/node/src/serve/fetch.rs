@@ -8,6 +8,7 @@ use http_cache::Selector;
 use observe::Outcome;
 use store::Object;
 
+use super::partial;
 use super::parts::{Part, is_bodyless, part_head, select_part};
 use super::{Fetch, from_stored};
 use crate::answer::{Answer, Body, Head, Story};
@@ -71,8 +72,15 @@ async fn board(
     let policy = request.policy();
     // Who refuses what is stored here must not be given it by the next tier.
     let reload = request.facts.demands_validation() || fetch.why == Forward::Request;
+    let range = partial::asked_as_it_is(request, fetch);
+    let mut key = request.key.clone();
+    if let Some(range) = &range {
+        // Whoever asks for the same end is on the same flight.
+        key.push(0);
+        key.extend_from_slice(range.as_bytes());
+    }
     let key = FlightKey {
-        key: request.key.clone(),
+        key,
         selector,
         reload,
         rev: request.site.rev.clone(),
@@ -87,6 +95,10 @@ async fn board(
         if reload {
             plan.outbound.reload();
         }
+        if let Some(range) = range {
+            plan.ask_part(range);
+        }
+        plan.part.clone_from(&fetch.part);
         plan.route.interim.clone_from(&fetch.interim);
         dropped_cookies = plan.outbound.dropped_cookies;
         launch(plan, pilot);
@@ -263,7 +275,12 @@ async fn delivered(
         let length = fetched.length.unwrap_or(u64::MAX);
         let part = select_part(request, &fetched.facts, length);
         let ranged = matches!(part, Part::Range { .. } | Part::Unsatisfiable);
-        if ranged && (!fetched.kept || fetched.length.is_none()) {
+        let cannot_be_cut = !fetched.kept || fetched.length.is_none();
+        if ranged && cannot_be_cut && partial::asked_for_part(request, fetch) {
+            // Its origin was asked for a part and sent the whole: so do we.
+            return whole(node, request, &fetched, passenger, &cache_status, outcome);
+        }
+        if ranged && cannot_be_cut {
             // A part of what is not kept is fetched as that part.
             drop(passenger);
             return alone(node, request, fetch).await;

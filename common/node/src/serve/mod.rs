@@ -4,6 +4,7 @@
 //! in `fetch`.
 
 mod fetch;
+mod partial;
 mod parts;
 
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub(crate) struct Fetch {
     /// Why the cache is not used, where it is not.
     pub(crate) detail: Option<&'static str>,
     pub(crate) stored: Option<Arc<Object>>,
+    /// A fresh part of it, which does not have all that is asked for.
+    pub(crate) part: Option<Arc<Object>>,
     pub(crate) purpose: Purpose,
     /// From before the store was asked, so that a purge since then is noticed.
     pub(crate) glance: Glance,
@@ -77,12 +80,24 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         // The edge that asks has purged what was fetched before.
         .filter(|object| purged_ms == 0 || object.stored_ms > purged_ms)
         .filter(|object| node.store.stands(&object.groups));
+    let (stored, part) = match stored {
+        Some(object) if partial::is_part(object) => (None, Some(object)),
+        whole => (whole, None),
+    };
+    let fresh_part = part.filter(|part| partial::is_fresh(request, part, now_ms));
+    if let Some(part) = fresh_part
+        && let Some(mut answer) = partial::answer(node, request, part, now_ms)
+    {
+        tier::sign(node, request, &mut answer);
+        return Lookup::Answer(answer);
+    }
     let facts = stored.map(|object| &object.facts);
     let fetch = |why, detail, purpose| {
         Lookup::Fetch(Fetch {
             why,
             detail,
             stored: stored.cloned(),
+            part: fresh_part.cloned(),
             purpose,
             glance,
             interim: None,
@@ -123,10 +138,12 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
             let varies = entry
                 .as_ref()
                 .is_some_and(|entry| !entry.variants.is_empty());
-            let why = match (stored.is_some(), varies) {
-                (true, _) => Forward::Request,
-                (false, true) => Forward::VaryMiss,
-                (false, false) => Forward::UriMiss,
+            let why = match (stored.or(part), varies) {
+                (Some(_), _) if fresh_part.is_some() => Forward::Partial,
+                (Some(_), _) if part.is_some() => Forward::Stale,
+                (Some(_), _) => Forward::Request,
+                (None, true) => Forward::VaryMiss,
+                (None, false) => Forward::UriMiss,
             };
             fetch(why, None, purpose())
         }
