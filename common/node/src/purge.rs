@@ -5,8 +5,9 @@
 //! still holds something from before it fetches anew. So purging an edge first
 //! cannot refill the old content from the tier behind it.
 //!
-//! A soft purge makes stale and sends no epoch: what is stale here may be so behind
-//! us too, and there it can still be validated, or stand in for an error.
+//! A soft purge makes stale and sends no epoch, except for what is just being filled:
+//! what is stale here may be so behind us too, and there it can still be validated, or
+//! stand in for an error.
 
 pub(crate) mod order;
 
