@@ -191,6 +191,9 @@ async fn stale_if_error_bridges_a_failing_origin() {
             (200, "old"),
             "{failure:?}"
         );
+        // RFC 9211 §2: what was forwarded is no hit, whatever came of it.
+        assert!(!bridged.hit_at("edge-1"), "{bridged:?}");
+        assert!(bridged.at("edge-1").contains("fwd=stale"), "{bridged:?}");
         assert!(origin.requests("/a").len() >= 2);
         topology.finish().await;
     }

@@ -164,7 +164,10 @@ async fn a_part_is_completed_under_its_strong_validator() {
                 "{part}"
             );
             assert_eq!(whole.field("Content-Range"), None);
-            assert!(whole.at("edge-1").contains("fwd=partial"), "{whole:?}");
+            assert!(
+                whole.at("edge-1").contains("fwd=partial; fwd-status=206; stored"),
+                "{whole:?}"
+            );
             let asked = origin.requests("/a");
             assert_eq!(asked.len(), 2, "{part} {uppers}");
             assert_eq!(asked[1].says("Range"), rest);

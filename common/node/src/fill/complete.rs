@@ -18,6 +18,12 @@ pub(super) struct Around {
     pub(super) after: Bytes,
 }
 
+impl Around {
+    pub(super) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
+}
+
 /// What is missing of the part a plan has, if it is worth asking for.
 fn missing(plan: &Plan) -> Option<(&Object, PartBounds, Rest)> {
     let part = plan.part.as_deref()?;

@@ -29,6 +29,8 @@ pub(crate) struct FlightKey {
     pub(crate) key: Vec<u8>,
     /// The variant, where it is known.
     pub(crate) selector: Option<Selector>,
+    /// The `Range` that is asked for, where it is not the whole.
+    pub(crate) range: Option<HeaderValue>,
     /// The visitor demanded validation: it must not be content with a fill that
     /// somebody less demanding began.
     pub(crate) reload: bool,
@@ -89,6 +91,8 @@ pub(crate) struct Fetched {
     pub(crate) shared: bool,
     /// It will be stored when it is whole.
     pub(crate) kept: bool,
+    /// The upstream sent the rest of a stored part, and this is both.
+    pub(crate) completed: bool,
     /// A stored response that may stand in for an error goes before this one.
     pub(crate) yields_to_stale: bool,
     /// Why it is not stored, for `Cache-Status`.

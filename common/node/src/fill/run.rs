@@ -248,7 +248,8 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached, around: Aro
     let node = &plan.node;
     let flight = Arc::clone(&pilot.flight);
     heed_head(plan, &answer);
-    let fetched = fetched(plan, &mut answer);
+    let mut fetched = fetched(plan, &mut answer);
+    fetched.completed = !around.is_empty();
     let bodyless =
         plan.outbound.method == Method::HEAD || fetched.status == StatusCode::NOT_MODIFIED;
     if !fetched.kept {
@@ -352,6 +353,7 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
         length,
         shared: storable.is_ok(),
         kept: storable.is_ok() && fits && complete,
+        completed: false,
         yields_to_stale,
         detail: match storable {
             Ok(()) if !fits => Some(TOO_LARGE),

@@ -73,15 +73,10 @@ async fn board(
     // Who refuses what is stored here must not be given it by the next tier.
     let reload = request.facts.demands_validation() || fetch.why == Forward::Request;
     let range = partial::asked_as_it_is(request, fetch);
-    let mut key = request.key.clone();
-    if let Some(range) = &range {
-        // Whoever asks for the same end is on the same flight.
-        key.push(0);
-        key.extend_from_slice(range.as_bytes());
-    }
     let key = FlightKey {
-        key,
+        key: request.key.clone(),
         selector,
+        range: range.clone(),
         reload,
         rev: request.site.rev.clone(),
     };
@@ -221,7 +216,11 @@ fn forward_status(fetch: &Fetch, fetched: &Fetched, collapsed: bool) -> CacheSta
     CacheStatus {
         upstream: fetched.upstream_cache_status.clone(),
         forward: Some(fetch.why),
-        forward_status: Some(fetched.status.as_u16()),
+        forward_status: Some(if fetched.completed {
+            StatusCode::PARTIAL_CONTENT.as_u16()
+        } else {
+            fetched.status.as_u16()
+        }),
         stored: fetched.kept,
         collapsed,
         detail: fetch.detail.or(fetched.detail),
@@ -436,7 +435,8 @@ fn stale(
     let stale_for_ms = age_ms.saturating_sub(object.facts.lifetime_ms());
     let cache_status = CacheStatus {
         upstream: object.upstream_cache_status.clone(),
-        hit: true,
+        // RFC 9211 §2.1, §2.2: it was forwarded, so it is no hit.
+        forward: Some(fetch.why),
         ttl_s: Some(-i64::try_from(stale_for_ms / 1000).unwrap_or(i64::MAX)),
         forward_status: status.map(|status| status.as_u16()),
         detail: Some("stale-if-error"),

@@ -249,6 +249,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
     let key = FlightKey {
         key: request.key.clone(),
         selector: Some(object.selector.clone()),
+        range: None,
         reload: false,
         rev: request.site.rev.clone(),
     };
