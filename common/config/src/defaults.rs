@@ -92,6 +92,7 @@ impl Default for Cache {
             honour_origin_fields: true,
             targeted: vec![HeaderName::from_static("cdn-cache-control")],
             honour_request_directives: true,
+            compress: false,
             normalise_accept_encoding: true,
             normalise_accept_language: false,
         }

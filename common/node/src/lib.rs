@@ -16,6 +16,7 @@
 mod admin;
 mod answer;
 mod clock;
+mod coding;
 mod door;
 mod fields;
 mod fill;

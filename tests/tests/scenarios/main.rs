@@ -12,6 +12,7 @@ mod bounds;
 mod chain;
 mod claims;
 mod commands;
+mod compression;
 mod counters;
 mod demo;
 mod doors;

@@ -13,6 +13,7 @@ const TTL_MAX_S: u64 = 315_360_000;
 pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
     let cache = shared(table, &Cache::default(), None);
     let targeted = table.take("targeted");
+    let compress = table.flag("compress", cache.compress);
     let normalise = table.take("normalise");
     let targeted = match targeted {
         Some(item) => each(&item.list()?, |item| item.parse(targeted_field))?,
@@ -24,6 +25,7 @@ pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
     };
     Some(Cache {
         targeted,
+        compress,
         normalise_accept_encoding: normalise.contains(&Normalise::Encoding),
         normalise_accept_language: normalise.contains(&Normalise::Language),
         ..cache

@@ -27,6 +27,8 @@ pub struct Cache {
     pub targeted: Vec<HeaderName>,
     /// Whether a visitor's `Cache-Control` and `Pragma` are obeyed.
     pub honour_request_directives: bool,
+    /// Whether an edge compresses what came plain and gains by it.
+    pub compress: bool,
     /// Normalise `Accept-Encoding` before comparing variants.
     pub normalise_accept_encoding: bool,
     /// Normalise `Accept-Language` before comparing variants.

@@ -18,10 +18,11 @@ use store::{Glance, Key, Object, Ticket};
 
 use super::carry::Carrier;
 use super::complete::{Around, ask_for_rest, combine};
-use super::flight::{Failure, Fetched, Pilot, Published};
+use super::flight::{Failure, Fetched, Flight, Pilot, Published};
 use super::freshen::{arrival, heed_head, restore_date, revalidated};
 use super::reach::{Reached, Route, reach};
 use crate::clock;
+use crate::coding;
 use crate::fields::{self, ProxyError};
 use crate::groups;
 use crate::key;
@@ -153,15 +154,19 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
         && plan.stored.as_ref().is_some_and(|stored| {
             let validators = http_cache::validation_fields(&stored.facts);
             let any = !validators.is_empty();
-            outbound.validate(validators);
+            outbound.validate(validators.into_iter().map(|(name, value)| {
+                // The next hop does not know the coded form by its tag.
+                let plain = coding::plain_tag(&value);
+                (name, plain.unwrap_or(value))
+            }));
             any
         });
     let completing = ask_for_rest(plan, &mut outbound);
-    let mut reached = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
+    let mut reached = ask(plan, &outbound, &flight).await;
     if let Ok(answer) = &reached
         && is_behind(plan, answer)
     {
-        let again = reach(&plan.node, &plan.route, &outbound, &flight.attempts).await;
+        let again = ask(plan, &outbound, &flight).await;
         if let Ok(behind) = std::mem::replace(&mut reached, again) {
             behind.response.discard(&plan.node).await;
         }
@@ -197,7 +202,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             };
         }
         // A 304 that answers no validator of ours tells us nothing.
-        reached = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
+        reached = ask(plan, &plan.outbound, &flight).await;
     }
     let mut around = Around::default();
     if completing && let Ok(answer) = &mut reached {
@@ -205,7 +210,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             Some(combined) => around = combined,
             // What came is of another representation, or nobody can tell.
             None => {
-                let again = reach(&plan.node, &plan.route, &plan.outbound, &flight.attempts).await;
+                let again = ask(plan, &plan.outbound, &flight).await;
                 if let Ok(rest) = std::mem::replace(&mut reached, again) {
                     rest.response.discard(&plan.node).await;
                 }
@@ -229,6 +234,43 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             pilot.publish(Published::Failed(Arc::new(failure)));
             FillEnd::Failed
         }
+    }
+}
+
+/// Reaches an answer, in the form in which it is to be delivered.
+async fn ask(plan: &Plan, outbound: &Outbound, flight: &Flight) -> Result<Reached, Failure> {
+    let reached = reach(&plan.node, &plan.route, outbound, &flight.attempts).await;
+    let compresses = plan.node.is_edge() && plan.route.site.config.cache.compress;
+    reached.map(|mut answer| {
+        if compresses {
+            code(plan, &mut answer);
+        }
+        answer
+    })
+}
+
+/// Compresses what came plain, where the visitor takes it and gains by it.
+fn code(plan: &Plan, answer: &mut Reached) {
+    let response = &mut answer.response;
+    if response.status == StatusCode::NOT_MODIFIED {
+        if let Some(stored) = &plan.stored {
+            coding::apply_to_304(&stored.fields, &mut response.fields);
+        }
+        return;
+    }
+    let length = response
+        .fields
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let choice = coding::choose(
+        &plan.request_fields,
+        response.status,
+        &response.fields,
+        length,
+    );
+    coding::apply(choice, &mut response.fields);
+    if choice == coding::Choice::Gzip && plan.outbound.method == Method::GET {
+        response.encode();
     }
 }
 
@@ -270,7 +312,14 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached, around: Aro
         pilot.close_doors();
     }
     let fetched = Arc::new(fetched);
-    pilot.publish(Published::Response(Arc::clone(&fetched)));
+    // What has no body is whole with its head, so it is stored before its head is
+    // given away; all else before its last bytes are.
+    let empty = fetched.length == Some(0) || fetched.status == StatusCode::NO_CONTENT;
+    let stored_first = fetched.kept && empty && !bodyless;
+    let published = Published::Response(Arc::clone(&fetched));
+    if !stored_first {
+        pilot.publish(published.clone());
+    }
     if bodyless {
         flight.body.finish(Ok(()));
         answer.response.discard(node).await;
@@ -279,6 +328,9 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached, around: Aro
     let mut carrier = Carrier::new(plan, &mut pilot, &fetched, answer, around);
     let end = carrier.carry().await;
     let answer = carrier.into_answer();
+    if stored_first {
+        pilot.publish(published);
+    }
     if matches!(
         end,
         FillEnd::Stored | FillEnd::Streamed | FillEnd::NotStored

@@ -19,6 +19,7 @@ use topology::Failure;
 
 use super::{PeerError, Target, host_only, millis};
 use crate::clock;
+use crate::coding::Encoder;
 use crate::fields::ProxyError;
 use crate::fill::interim::{self, Teller};
 use crate::state::Node;
@@ -154,6 +155,8 @@ pub(crate) struct Response {
     // Boxed: a session is kilobytes, and responses are passed around.
     session: Box<HttpSession>,
     peer: Box<HttpPeer>,
+    /// Compresses the body on its way, until its end was given out.
+    encoder: Option<Box<Encoder>>,
 }
 
 impl std::fmt::Debug for Response {
@@ -232,6 +235,7 @@ async fn send_to(
                     response_ms: clock::now_ms(),
                     session: Box::new(session),
                     peer: Box::new(peer.clone()),
+                    encoder: None,
                 });
             }
             Err(SendError::Closed) if reused => {}
@@ -285,10 +289,24 @@ async fn exchange(
 impl Response {
     /// The next part of the body; None at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, SendError> {
-        match self.session.read_body_bytes().await {
-            Ok(chunk) => Ok(chunk),
-            Err(error) => Err(read_error(&error, SendError::ReadTimeout)),
+        let chunk = match self.session.read_body_bytes().await {
+            Ok(chunk) => chunk,
+            Err(error) => return Err(read_error(&error, SendError::ReadTimeout)),
+        };
+        match (chunk, &mut self.encoder) {
+            (chunk, None) => Ok(chunk),
+            (Some(plain), Some(encoder)) => encoder.part(&plain).map(Some).ok_or(SendError::Ours),
+            (None, Some(_)) => {
+                let encoder = self.encoder.take();
+                let end = encoder.map(|encoder| encoder.end().ok_or(SendError::Ours));
+                end.transpose()
+            }
         }
+    }
+
+    /// Compresses the body from its beginning on.
+    pub(crate) fn encode(&mut self) {
+        self.encoder = Some(Box::new(Encoder::new()));
     }
 
     /// Gives the connection back to the pool, if its answer was read to the end.
