@@ -261,6 +261,31 @@ let mut got = got;
     }
 
     #[test]
+    fn a_part_is_sound_whatever_its_fields_say(
+        range in "(bytes |BYTES|x)?[0-9*-]{0,22}(-[0-9]{1,21})?/?([0-9]{1,21}|\\*)?",
+        length in proptest::option::of("[0-9]{1,3}|x"),
+        asked in fields(), got in fields(), arrival in arrival(),
+    ) {
+        let response = ResponseFacts::of(StatusCode::PARTIAL_CONTENT, &got, arrival, &Policy::default());
+        let mut part = got;
+        part.insert("content-range", range.parse().unwrap());
+        if let Some(length) = length {
+            part.insert("content-length", length.parse().unwrap());
+        }
+        let _ = http_cache::same_representation(&response, &part);
+        let _ = http_cache::head_effect(&response, 5, &part);
+        let _ = http_cache::asks_for_the_end(&asked);
+        if let Some(bounds) = http_cache::PartBounds::of(&part) {
+            prop_assert!(bounds.first <= bounds.last && bounds.last < bounds.complete_length);
+            prop_assert!(!bounds.completes(&bounds));
+            if let Some((first, last)) = bounds.range_within(&asked, &response) {
+                prop_assert!(bounds.first <= first && first <= last && last <= bounds.last);
+            }
+            let _ = bounds.rest().map(|rest| rest.range());
+        }
+    }
+
+    #[test]
     fn fields_are_handled_without_panic(
         method in method(), asked in fields(), status in status(), got in fields(), newer in fields(),
         arrival in arrival(), policy in policy(), length in any::<u64>(),

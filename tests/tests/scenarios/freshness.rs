@@ -220,3 +220,28 @@ async fn an_origins_error_is_its_own_where_nothing_may_stand_in() {
     );
     topology.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_304_says_how_old_what_it_confirms_is() {
+    for uppers in [0, 1] {
+        let origin = Origin::start().await;
+        let reply = Reply::fresh("content").with("ETag", "\"v1\"");
+        origin.always("/a", reply.with("Age", "50"));
+        let topology = Topology::new(&origin)
+            .edges(2)
+            .uppers(uppers)
+            .site("fallback = [\"stale\", \"direct\"]")
+            .start()
+            .await;
+        topology.edge(1).get("/a").await;
+        let asked = tests::get("/a").with("If-None-Match", "\"v1\"");
+        // The second edge has nothing: its fill is for everybody, its answer is not.
+        for edge in [1, 2] {
+            let answer = topology.edge(edge).ask(&asked).await;
+            assert_eq!((answer.status, answer.text().as_str()), (304, ""));
+            let age_s: u64 = answer.says("Age").parse().unwrap();
+            assert!((50..80).contains(&age_s), "{uppers}: Age {age_s}");
+        }
+        topology.finish().await;
+    }
+}
