@@ -93,6 +93,7 @@ impl Default for Cache {
             targeted: vec![HeaderName::from_static("cdn-cache-control")],
             honour_request_directives: true,
             compress: false,
+            slice_bytes: None,
             normalise_accept_encoding: true,
             normalise_accept_language: false,
         }

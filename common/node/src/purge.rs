@@ -115,8 +115,12 @@ pub(crate) fn purge_resource(
 ) -> usize {
     let mut key = Vec::with_capacity(128);
     key::write_resource(&mut key, resource, rules);
-    if !rules.headers.is_empty() || !rules.cookies.is_empty() {
-        // The rest of the key is unknown, so every key that begins like this goes.
+    if !rules.headers.is_empty() || !rules.cookies.is_empty() || rules.sliced {
+        // The rest of the key is unknown, so every key that begins like this goes. A
+        // slice is asked for under its object's key, which may hold nothing itself.
+        if rules.sliced && force == Force::Hard {
+            node.purged.remember(KeyDigest::of(&key), now_ms);
+        }
         return purge_beginning(node, &key, force, now_ms);
     }
     let gone = match force {

@@ -13,7 +13,7 @@ use crate::live::{Live, Site};
 use crate::policies::Ruling;
 
 /// What the rest of the node works with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request {
     /// The configuration it began under, and ends under.
     pub(crate) live: Arc<Live>,

@@ -31,6 +31,7 @@ mod protocols;
 mod reload;
 mod rules;
 mod signals;
+mod slices;
 mod tiers;
 mod upstreams;
 mod ways;

@@ -1,5 +1,7 @@
 //! `[sites.NAME.cache]` and `[sites.NAME.key]`: what is kept, and under which key.
 
+use std::ops::RangeInclusive;
+
 use http::HeaderName;
 
 use super::reader::{Item, Table, each};
@@ -9,11 +11,15 @@ use crate::model::{Cache, KeyRules, Pattern, QueryRule, SetCookie};
 /// Ten years. RFC 9111 §1.2.2 lets a cache treat more than 2^31 seconds as that.
 const TTL_MAX_S: u64 = 315_360_000;
 
+/// Smaller slices cost more requests than they save bytes; larger ones are no slices.
+const SLICE_BYTES: RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
+
 /// `[sites.NAME.cache]`.
 pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
     let cache = shared(table, &Cache::default(), None);
     let targeted = table.take("targeted");
     let compress = table.flag("compress", cache.compress);
+    let slice_bytes = table.take("slice_bytes");
     let normalise = table.take("normalise");
     let targeted = match targeted {
         Some(item) => each(&item.list()?, |item| item.parse(targeted_field))?,
@@ -23,9 +29,14 @@ pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
         Some(item) => each(&item.list()?, |item| item.choice(&NORMALISE))?,
         None => vec![Normalise::Encoding],
     };
+    let slice_bytes = match slice_bytes {
+        Some(item) => Some(item.bytes(SLICE_BYTES)?),
+        None => None,
+    };
     Some(Cache {
         targeted,
         compress,
+        slice_bytes,
         normalise_accept_encoding: normalise.contains(&Normalise::Encoding),
         normalise_accept_language: normalise.contains(&Normalise::Language),
         ..cache
@@ -167,6 +178,7 @@ pub(crate) fn key(table: &mut Table<'_>) -> Option<KeyRules> {
         query_by_path: Vec::new(),
         headers: headers?,
         cookies: cookies?,
+        sliced: false,
     })
 }
 

@@ -149,6 +149,9 @@ impl Walk {
                 ),
                 None => Some(Vec::new()),
             };
+            if let (Some(key), Some(cache)) = (&mut key, &cache) {
+                key.sliced = cache.slice_bytes.is_some();
+            }
             self.site_places.insert(shown_name, table.place().clone());
             Some(Site {
                 name: name?,

@@ -29,6 +29,9 @@ pub struct Cache {
     pub honour_request_directives: bool,
     /// Whether an edge compresses what came plain and gains by it.
     pub compress: bool,
+    /// A range of what is not stored is fetched in aligned slices of this many bytes,
+    /// each stored on its own. None: out of a fill of the whole.
+    pub slice_bytes: Option<u64>,
     /// Normalise `Accept-Encoding` before comparing variants.
     pub normalise_accept_encoding: bool,
     /// Normalise `Accept-Language` before comparing variants.
@@ -110,6 +113,8 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies whose values count. All others stay out of a shared fill.
     pub cookies: Vec<String>,
+    /// Slices of an object may be stored, under keys that begin with the object's.
+    pub sliced: bool,
 }
 
 /// What counts of the query on some paths.

@@ -10,7 +10,7 @@ use store::Object;
 
 use super::partial;
 use super::parts::{Part, is_bodyless, part_head, select_part};
-use super::{Fetch, from_stored};
+use super::{Fetch, from_stored, slices};
 use crate::answer::{Answer, Body, Head, Story};
 use crate::clock;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
@@ -33,6 +33,11 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
         // RFC 9111 §5.2.1.7: nothing stored may be used, so 504.
         let error = ProxyError::new("destination_unavailable", "only-if-cached: not stored here");
         return Answer::error(node.name(), StatusCode::GATEWAY_TIMEOUT, &error);
+    }
+    if request.facts.has_range()
+        && let Some(answer) = Box::pin(slices::answer(node, request, &fetch)).await
+    {
+        return answer;
     }
     if fetch.purpose == Purpose::Alone {
         return alone(node, request, &fetch).await;

@@ -6,6 +6,7 @@
 mod fetch;
 mod partial;
 mod parts;
+mod slices;
 
 use std::sync::Arc;
 
