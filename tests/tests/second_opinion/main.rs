@@ -31,7 +31,7 @@ use crate::differences::{Disagreement, disagreements};
 use crate::opinions::{ours, theirs};
 use crate::table::DIFFERENCES;
 
-/// Some seconds' worth. Sixty times as many found nothing more.
+/// Some seconds' worth. A million found nothing more.
 const CASES: u32 = 6_000;
 
 #[test]
