@@ -108,6 +108,27 @@ impl CacheStatus {
     }
 }
 
+/// Adds the key to our member, which is the last one (RFC 9211 §2.7).
+pub(crate) fn tell_key(fields: &mut HeaderMap, key: &[u8]) {
+    let Some(status) = fields.get(CACHE_STATUS) else {
+        return;
+    };
+    let mut told = status.as_bytes().to_vec();
+    told.extend_from_slice(b"; key=\"");
+    for byte in key.strip_suffix(b"\0").unwrap_or(key) {
+        match byte {
+            0 => told.push(b'|'),
+            b'"' | b'\\' => told.extend([b'\\', *byte]),
+            0x20..0x7f => told.push(*byte),
+            _ => told.push(b'?'),
+        }
+    }
+    told.push(b'"');
+    if let Ok(told) = HeaderValue::try_from(told) {
+        fields.insert(CACHE_STATUS, told);
+    }
+}
+
 /// A token where the grammar allows it, else a quoted string (RFC 8941 §3.3).
 fn write_identifier(out: &mut Vec<u8>, name: &str) {
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) {

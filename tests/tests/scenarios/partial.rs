@@ -165,7 +165,9 @@ async fn a_part_is_completed_under_its_strong_validator() {
             );
             assert_eq!(whole.field("Content-Range"), None);
             assert!(
-                whole.at("edge-1").contains("fwd=partial; fwd-status=206; stored"),
+                whole
+                    .at("edge-1")
+                    .contains("fwd=partial; fwd-status=206; stored"),
                 "{whole:?}"
             );
             let asked = origin.requests("/a");

@@ -1,6 +1,6 @@
 //! What a site's rules decide, by path and by status, at one tier and at two.
 
-use tests::{Gate, Origin, Reply, Topology, ask, get};
+use tests::{Gate, HOST, Origin, Reply, Topology, ask, get};
 
 /// Edges with those rules, with an upper tier or straight before the origin.
 async fn topology(origin: &Origin, uppers: usize, rules: &str) -> Topology {
@@ -354,4 +354,21 @@ async fn a_kept_error_does_not_displace_what_may_stand_in_for_it() {
         }
         topology.finish().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_is_told_by_both_tiers_where_a_site_asks_for_it() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let site = "[sites.shop.cache]\ntell_key = true\n[sites.shop.key]\nquery = \"ignore\"\n";
+    let topology = Topology::new(&origin).site(site).start().await;
+    for _ in 0..2 {
+        let answer = topology.edge(1).get("/a?b").await;
+        for node in ["upper-1", "edge-1"] {
+            let told = answer.at(node);
+            let key = format!("key=\"shop|http|{HOST}|/a\"");
+            assert!(told.contains(&key), "{told}");
+        }
+    }
+    topology.finish().await;
 }

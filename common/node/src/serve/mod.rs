@@ -17,7 +17,7 @@ use observe::Outcome;
 use store::{Glance, Object};
 
 use crate::answer::{Answer, Body, Head, Story};
-use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
+use crate::fields::{self, CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::flight::{FlightKey, Flights};
 use crate::fill::interim::Teller;
 use crate::fill::run::{Plan, launch};
@@ -65,8 +65,18 @@ pub(crate) async fn answer(node: &Arc<Node>, request: &Request) -> Answer {
 /// Waits for what `look_up` did not find.
 pub(crate) async fn fetch_answer(node: &Arc<Node>, request: &Request, fetch: Fetch) -> Answer {
     let mut answer = fetched_answer(node, request, fetch).await;
-    tier::sign(node, request, &mut answer);
+    finish(node, request, &mut answer);
     answer
+}
+
+/// What every answer gets at the end: the key where it is to be told, and between
+/// tiers the signature.
+fn finish(node: &Node, request: &Request, answer: &mut Answer) {
+    if request.site.config.cache.tell_key {
+        let (_, fields) = answer.build(node.name());
+        fields::tell_key(fields, &request.key);
+    }
+    tier::sign(node, request, answer);
 }
 
 /// Looks into the store and decides.
@@ -89,7 +99,7 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
     if let Some(part) = fresh_part
         && let Some(mut answer) = partial::answer(node, request, part, now_ms)
     {
-        tier::sign(node, request, &mut answer);
+        finish(node, request, &mut answer);
         return Lookup::Answer(answer);
     }
     let facts = stored.map(|object| &object.facts);
@@ -185,7 +195,7 @@ fn stored_lookup(
     outcome: Outcome,
 ) -> Lookup {
     let mut answer = from_stored(node, request, object, age_ms, cache_status, outcome);
-    tier::sign(node, request, &mut answer);
+    finish(node, request, &mut answer);
     Lookup::Answer(answer)
 }
 
