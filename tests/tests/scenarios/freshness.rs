@@ -245,3 +245,19 @@ async fn a_304_says_how_old_what_it_confirms_is() {
         topology.finish().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_something_newer_gets_it_past_both_tiers() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content").with("Age", "20"));
+    let topology = Topology::new(&origin).start().await;
+    let edge = topology.edge(1);
+    edge.get("/a").await;
+    for (at, wish) in ["max-age=10", "min-fresh=3590"].into_iter().enumerate() {
+        let newer = tests::get("/a").with("Cache-Control", wish);
+        let answer = edge.ask(&newer).await;
+        assert!(answer.at("edge-1").contains("fwd=request"), "{answer:?}");
+        assert_eq!(origin.requests("/a").len(), at + 2, "{wish}");
+    }
+    topology.finish().await;
+}

@@ -131,7 +131,14 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         ) => {
             let serves = use_ != StaleUse::Revalidate && !request.is_background();
             if !serves {
-                return fetch(Forward::Stale, None, purpose());
+                // What is still fresh was refused by the request itself, and the next
+                // tier must not give it out either.
+                let why = if stale_for_ms == 0 {
+                    Forward::Request
+                } else {
+                    Forward::Stale
+                };
+                return fetch(why, None, purpose());
             }
             if use_ == StaleUse::ServeAndRevalidate {
                 refresh(node, request, object, glance);
