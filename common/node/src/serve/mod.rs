@@ -133,7 +133,7 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
             if !serves {
                 // What is still fresh was refused by the request itself, and the next
                 // tier must not give it out either.
-                let why = if stale_for_ms == 0 {
+                let why = if age_ms < object.facts.lifetime_ms() {
                     Forward::Request
                 } else {
                     Forward::Stale
