@@ -35,6 +35,7 @@ fn serve(role: Role, config_path: &Path) -> Result<(), String> {
         .map_err(|error| format!("the runtime cannot start: {error}"))?;
     let options = Options {
         config_path: Some(config_path.to_owned()),
+        ..Options::default()
     };
     runtime.block_on(async {
         // First of all: whoever sees the node serve may send it a signal, which

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{AccessLog, Loaded, LogLevel, Role};
-use observe::{Event, InFlightRow, Observer, Settings};
+use observe::{Event, Fault, InFlightRow, Observer, Settings};
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
@@ -51,6 +51,8 @@ const QUIET: [&str; 1] = ["pingora_core::connectors"];
 pub struct Options {
     /// The node's own file, read anew on reload. None: reloading is refused.
     pub config_path: Option<PathBuf>,
+    /// How the node's observer is to fail. Only tests wish for that.
+    pub observer_fault: Option<Fault>,
 }
 
 /// Why a node did not start: our configuration or our system is at fault.
@@ -143,7 +145,10 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         )]));
     }
     let (draining, watch_draining) = watch::channel(false);
-    let observer = Observer::start(settings(&config));
+    let observer = Observer::start(Settings {
+        fault: options.observer_fault,
+        ..settings(&config)
+    });
     observer
         .metrics()
         .declare_peers(config.upper_tiers.iter().map(|upper| upper.name.as_str()));
@@ -404,6 +409,7 @@ fn settings(config: &config::Node) -> Settings {
         otlp_endpoint: telemetry.otlp_endpoint.clone(),
         trace_ratio: telemetry.trace_ratio,
         queue_records_max: telemetry.queue_records_max,
+        fault: None,
     }
 }
 

@@ -25,6 +25,7 @@
 
 mod event;
 mod export;
+mod fault;
 mod in_flight;
 mod limit;
 mod lines;
@@ -39,6 +40,7 @@ mod stripe;
 mod worker;
 
 pub use event::{Event, Side};
+pub use fault::Fault;
 pub use in_flight::{InFlight, InFlightGuard, InFlightRow};
 pub use metrics::{FillEnd, FillInFlight, Metrics, StrippedFrom, UpstreamResult};
 pub use observer::{Observer, Settings};

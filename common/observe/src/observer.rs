@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::event::Event;
 use crate::export::Exporter;
+use crate::fault::Fault;
 use crate::in_flight::{InFlight, InFlightGuard, InFlightRow, Table};
 use crate::limit::Limiter;
 use crate::lines::Source;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub trace_ratio: f64,
     /// Records waiting for the thread; beyond it they are dropped and counted.
     pub queue_records_max: usize,
+    /// How the observer is to fail, in a test that shows that nobody notices.
+    pub fault: Option<Fault>,
 }
 
 /// A node's observer: a handle that is cheap to clone and to call from any thread.
@@ -93,6 +96,7 @@ impl Observer {
             otlp_endpoint,
             trace_ratio,
             queue_records_max,
+            fault,
         } = settings;
         let metrics = Arc::new(Metrics::new());
         let source = Arc::new(Source { node, role });
@@ -122,6 +126,7 @@ impl Observer {
             metrics,
             exporter,
             access_log,
+            fault,
             scope: InstrumentationScope::builder("headwater")
                 .with_version(env!("CARGO_PKG_VERSION"))
                 .build(),

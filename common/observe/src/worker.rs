@@ -4,7 +4,7 @@
 //! and the thread takes the next item. It ends when the last handle is gone and
 //! everything that was handed in is done.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use opentelemetry::InstrumentationScope;
 
 use crate::event::Event;
 use crate::export::Exporter;
+use crate::fault::{self, Fault};
 use crate::lines::Source;
 use crate::metrics::Metrics;
 use crate::record::Record;
@@ -43,11 +44,15 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) exporter: Option<Exporter>,
     pub(crate) access_log: bool,
+    pub(crate) fault: Option<Fault>,
     pub(crate) scope: InstrumentationScope,
 }
 
 impl Worker {
     pub(crate) fn run(self) {
+        if self.fault == Some(Fault::Stall) {
+            return fault::stand_still(&self.flushes);
+        }
         loop {
             // Events come first: they are why someone looks at the log.
             select_biased! {
@@ -119,7 +124,14 @@ impl Worker {
     fn contained(&self, work: impl FnOnce()) {
         // Work only reads its item and adds to queues and counters, so whatever a
         // panic leaves behind is as good as before.
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        let faulty = || {
+            if self.fault == Some(Fault::PanicOnEveryRecord) {
+                // As a panic does, but for the hook that would print each one.
+                resume_unwind(Box::new("a fault that a test wished for"));
+            }
+            work();
+        };
+        if catch_unwind(AssertUnwindSafe(faulty)).is_err() {
             self.metrics.panicked();
         }
     }

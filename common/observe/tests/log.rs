@@ -16,6 +16,7 @@ fn observer(node: &str) -> Observer {
         otlp_endpoint: None,
         trace_ratio: 0.0,
         queue_records_max: 64,
+        fault: None,
     })
 }
 

@@ -28,6 +28,7 @@ fn observer(endpoint: String) -> Observer {
         otlp_endpoint: Some(endpoint),
         trace_ratio: 1.0,
         queue_records_max: 8192,
+        fault: None,
     })
 }
 

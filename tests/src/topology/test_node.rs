@@ -47,6 +47,7 @@ impl TestNode {
         let loaded = config::load(&config_path, role, &|variable| std::env::var(variable).ok());
         let options = Options {
             config_path: Some(config_path.clone()),
+            ..Options::default()
         };
         let starting = node::start(loaded.map_err(|problems| problems.to_string())?, options);
         let running = within(START_S, starting)

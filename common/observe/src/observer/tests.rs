@@ -14,6 +14,7 @@ fn settings() -> Settings {
         otlp_endpoint: None,
         trace_ratio: 0.0,
         queue_records_max: 16,
+        fault: None,
     }
 }
 
@@ -263,4 +264,36 @@ fn in_flight_is_counted_in_the_metrics() {
     assert_eq!(observer.in_flight(3_000)[0].age_ms, 2_000);
     drop(guard);
     assert!(shows(&observer, "headwater_requests_in_flight 0"));
+}
+
+#[test]
+fn an_observer_that_is_to_panic_does_so_at_everything_it_takes() {
+    let observer = Observer::start(Settings {
+        fault: Some(Fault::PanicOnEveryRecord),
+        ..settings()
+    });
+    observer.record(samples::miss());
+    observer.event(rejected(), 0);
+    assert!(observer.shutdown(PATIENCE), "the thread is gone");
+    assert!(shows(&observer, "headwater_telemetry_panics_total 2"));
+}
+
+#[test]
+fn an_observer_that_is_to_stall_takes_nothing_and_ends_with_its_last_handle() {
+    let (observer, worker) = Observer::prepare(Settings {
+        fault: Some(Fault::Stall),
+        queue_records_max: 2,
+        ..settings()
+    });
+    let thread = thread::spawn(move || worker.run());
+    for _ in 0..5 {
+        observer.record(samples::miss());
+    }
+    assert!(shows(
+        &observer,
+        r#"headwater_telemetry_dropped_total{what="record"} 3"#
+    ));
+    assert!(!observer.shutdown(Duration::from_millis(1)));
+    drop(observer);
+    thread.join().expect("the thread ends like any other");
 }
