@@ -2,8 +2,8 @@
 //!
 //! A miss at an edge has several ways to content: the upper tiers, in an order
 //! that every edge agrees on, and the origin. [`ways`] lists them for one
-//! request; [`Candidates`] holds the order; [`Health`] remembers, for each
-//! upper tier, whether asking it is worth a visitor's time.
+//! request and [`next_step`] walks them; [`Candidates`] holds the order; [`Health`]
+//! remembers, for each upper tier, whether asking it is worth a visitor's time.
 //!
 //! What must stay true:
 //!
@@ -20,8 +20,10 @@
 
 mod health;
 mod rendezvous;
+mod walk;
 mod ways;
 
 pub use health::{Failure, Health, HealthRules, State, Transition};
 pub use rendezvous::{Candidates, Order, rendezvous};
-pub use ways::{Question, Topology, Way, Ways, ways};
+pub use walk::{Ended, Fallback, Progress, Step, direct_comes_next, next_step};
+pub use ways::{Question, Topology, Way, Ways, ways, ways_with_trial};

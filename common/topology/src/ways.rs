@@ -84,6 +84,42 @@ pub fn ways(question: &Question<'_>) -> Ways {
     ways
 }
 
+/// Lists the ways for one request, the trial of an upper tier included.
+///
+/// One whose time down is over is tried by the next request it is the first choice
+/// of, one at a time; nobody else has to find out. `begin_trial` claims the trial of
+/// the upper tier at a position, as [`crate::Health::begin_trial`] does, and is asked
+/// only where this request would be the one. Elsewhere an upper tier in trial counts
+/// as one that is up: if this request's first choice fails, it may be the way out.
+#[must_use]
+pub fn ways_with_trial(question: &Question<'_>, begin_trial: impl FnOnce(usize) -> bool) -> Ways {
+    let mut states: SmallVec<[State; 8]> = question
+        .states
+        .iter()
+        .map(|state| match state {
+            State::Trial => State::Up,
+            other => *other,
+        })
+        .collect();
+    let ask = |states: &[State]| {
+        ways(&Question {
+            states,
+            ..*question
+        })
+    };
+    let chosen = ask(&states);
+    if let Some(Way::Upper(first)) = chosen.first().copied()
+        && question.states.get(first) == Some(&State::Trial)
+        && !begin_trial(first)
+        && let Some(state) = states.get_mut(first)
+    {
+        // Somebody else was faster.
+        *state = State::Down { until_ms: 0 };
+        return ask(&states);
+    }
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +213,51 @@ mod tests {
                 let got = asked(Topology::Hash, &candidates, &states, allowed);
                 assert_eq!(got, want, "{by_rank:?}, direct {allowed}");
             }
+        }
+    }
+
+    #[test]
+    fn a_trial_is_claimed_by_one_whose_first_choice_it_is() {
+        const U: State = State::Up;
+        const T: State = State::Trial;
+        const D: State = State::Down { until_ms: 1 };
+        // States by rank; whether the claim succeeds, None where nothing is to be
+        // claimed; the ways by rank.
+        type Case = (&'static [State], Option<bool>, &'static [usize]);
+        let cases: &[Case] = &[
+            (&[U, U, U], None, &[0, 1, 2]),
+            (&[T, U, U], Some(true), &[0, 1, 2]),
+            (&[T, U, U], Some(false), &[1, 2]),
+            (&[U, T, U], None, &[0, 1, 2]),
+            (&[D, T, U], Some(true), &[1, 2]),
+            (&[D, T, U], Some(false), &[2]),
+            (&[D, D, D], None, &[0, 1, 2]),
+            (&[T, D, D], Some(true), &[0]),
+            // It lost the claim and has no other hope: it asks all the same.
+            (&[T, D, D], Some(false), &[0, 1, 2]),
+        ];
+        let candidates = three();
+        let order = candidates.order(&KEY);
+        for (by_rank, claim, want) in cases {
+            let mut states = vec![U; by_rank.len()];
+            for (rank, state) in by_rank.iter().enumerate() {
+                states[order[rank]] = *state;
+            }
+            let question = Question {
+                topology: Topology::Hash,
+                key: &KEY,
+                candidates: &candidates,
+                states: &states,
+                direct_allowed: false,
+            };
+            let mut claimed = None;
+            let got = ways_with_trial(&question, |position| {
+                claimed = Some(position);
+                claim.unwrap()
+            });
+            let want: Ways = want.iter().map(|rank| Way::Upper(order[*rank])).collect();
+            assert_eq!(got, want, "{by_rank:?}, claim {claim:?}");
+            assert_eq!(claimed.is_some(), claim.is_some(), "{by_rank:?}");
         }
     }
 

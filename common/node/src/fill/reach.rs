@@ -7,13 +7,12 @@
 
 use std::sync::Arc;
 
-use config::Fallback;
 use control::{Reason, TierResult};
 use http::{HeaderMap, StatusCode};
 use observe::{Attempt, Event, Side};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use topology::{Question, State, Topology, Way, ways};
+use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, ways_with_trial};
 
 use super::flight::Failure;
 use super::interim::Teller;
@@ -60,33 +59,14 @@ pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Targ
         Topology::Off => SmallVec::new(),
         Topology::Hash => node.upstreams.upper_states(now_ms),
     };
-    // An upper tier whose time down is over is tried by the next request it is
-    // the first choice of, one at a time; nobody else has to find out.
-    let mut states: SmallVec<[State; 8]> = seen
-        .iter()
-        .map(|state| match state {
-            State::Trial => State::Up,
-            other => *other,
-        })
-        .collect();
-    let ask = |states: &[State]| {
-        ways(&Question {
-            topology,
-            key: &route.digest,
-            candidates: &node.upstreams.candidates,
-            states,
-            direct_allowed: direct_comes_next(site, route.stale_may_serve),
-        })
+    let question = Question {
+        topology,
+        key: &route.digest,
+        candidates: &node.upstreams.candidates,
+        states: &seen,
+        direct_allowed: direct_comes_next(site, route.stale_may_serve),
     };
-    let mut chosen = ask(&states);
-    if let Some(Way::Upper(first)) = chosen.first().copied()
-        && seen.get(first) == Some(&State::Trial)
-        && !node.upstreams.begin_trial(first, now_ms)
-        && let Some(state) = states.get_mut(first)
-    {
-        *state = State::Down { until_ms: now_ms };
-        chosen = ask(&states);
-    }
+    let chosen = ways_with_trial(&question, |upper| node.upstreams.begin_trial(upper, now_ms));
     let mut targets = SmallVec::new();
     for way in chosen {
         match way {
@@ -106,17 +86,12 @@ pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Targ
     targets
 }
 
-/// Whether the origin itself is tried after the upper tiers: the site allows it,
-/// and nothing stale goes first.
 fn direct_comes_next(site: &config::Site, stale_may_serve: bool) -> bool {
-    for fallback in &site.fallback {
-        match fallback {
-            Fallback::Direct => return true,
-            Fallback::Stale if stale_may_serve => return false,
-            Fallback::Stale => {}
-        }
-    }
-    false
+    let fallbacks = site.fallback.iter().map(|fallback| match fallback {
+        config::Fallback::Stale => Fallback::Stale,
+        config::Fallback::Direct => Fallback::Direct,
+    });
+    topology::direct_comes_next(fallbacks, stale_may_serve)
 }
 
 /// Walks the ways until one gives a verified answer.
@@ -130,12 +105,22 @@ pub(crate) async fn reach(
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
     let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
-    for target in targets {
-        let Some(left_ms) = left_ms(budget_ms, route.watch.elapsed_ms()) else {
-            if attempts.lock().is_empty() {
+    let mut targets = targets.into_iter();
+    let mut ended = None;
+    loop {
+        let left_ms = left_ms(budget_ms, route.watch.elapsed_ms());
+        let another = targets.len() > 0;
+        let step = next_step(Progress {
+            safe: outbound.method.is_safe(),
+            ended,
+            another,
+            in_time: left_ms.is_some(),
+        });
+        let (Step::Ask, Some(left_ms), Some(target)) = (step, left_ms, targets.next()) else {
+            if another && left_ms.is_none() && attempts.lock().is_empty() {
                 last = no_time();
             }
-            break;
+            return Err(last);
         };
         if asked_uppers && matches!(target, Target::Origin { .. }) {
             node.observer.metrics().direct();
@@ -144,14 +129,10 @@ pub(crate) async fn reach(
             Ok(reached) => return Ok(reached),
             Err(error) => {
                 last = failure(error, &target.name(node));
-                // One that may have been executed is never repeated.
-                if !outbound.method.is_safe() && error != SendError::ConnectRefused {
-                    break;
-                }
+                ended = Some(error.ended());
             }
         }
     }
-    Err(last)
 }
 
 /// What is left of the time for an answer. None: nothing.

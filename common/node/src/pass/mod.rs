@@ -32,6 +32,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+use topology::Ended;
 
 use crate::answer::Answer;
 use crate::clock;
@@ -267,9 +268,9 @@ impl ProxyHttp for Pass {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let Some(way) = &mut passing.way {
-            way.not_connected(&self.node, connect_error(&error));
-            // Nothing was sent, so any method may take the next way.
-            error.set_retry(way.has_another());
+            let failure = connect_error(&error);
+            way.not_connected(&self.node, failure);
+            error.set_retry(way.may_ask_again(failure.ended()) && way.has_another());
         }
         error
     }
@@ -296,8 +297,9 @@ impl ProxyHttp for Pass {
             let waited_for_visitor = failure.is_timeout() && !session.as_mut().is_body_done();
             way.failed(&self.node, failure, !waited_for_visitor);
         }
+        let ended = way.failure.map_or(Ended::Unanswered, SendError::ended);
         let repeatable = of_upstream
-            && way.request.method.is_safe()
+            && way.may_ask_again(ended)
             && !session.as_ref().retry_buffer_truncated()
             && final_written(session).is_none();
         if repeatable && client_reused {

@@ -13,6 +13,7 @@ use observe::{Attempt, InFlightGuard};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
+use topology::{Ended, Progress, Step, next_step};
 
 use super::keep::Keeping;
 use super::last_stop;
@@ -120,6 +121,19 @@ impl OnTheWay {
         self.targets.len() > 0 || self.peers.len() > 0
     }
 
+    /// Whether the request may be sent again after its last attempt ended so, were
+    /// there somebody to ask.
+    pub(super) fn may_ask_again(&self, ended: Ended) -> bool {
+        let step = next_step(Progress {
+            safe: self.request.method.is_safe(),
+            ended: Some(ended),
+            another: true,
+            // What passes has no time as a whole: each attempt has its own.
+            in_time: true,
+        });
+        step == Step::Ask
+    }
+
     /// Asks the peer of before once more, on a connection of its own.
     pub(super) fn ask_again(&mut self) {
         if let Some(peer) = self.asked.take().filter(|_| !self.asked_again) {
@@ -183,7 +197,7 @@ impl OnTheWay {
                 self.failed(node, failure, true);
                 let mut error = Error::explain(ErrorType::ConnectError, "no address");
                 error.as_up();
-                error.set_retry(self.has_another());
+                error.set_retry(self.may_ask_again(failure.ended()) && self.has_another());
                 Err(error)
             }
         }

@@ -15,7 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::ErrorType;
 use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
-use topology::Failure;
+use topology::{Ended, Failure};
 
 use super::{PeerError, Target, host_only, millis};
 use crate::clock;
@@ -105,6 +105,23 @@ impl SendError {
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
             Self::Declined(_) | Self::Ours => None,
+        }
+    }
+
+    /// What it means for the walk over the ways.
+    pub(crate) fn ended(self) -> Ended {
+        match self {
+            Self::Dns | Self::Tls | Self::ConnectRefused | Self::ConnectTimeout | Self::Ours => {
+                Ended::NothingSent
+            }
+            Self::WriteTimeout
+            | Self::FirstByteTimeout
+            | Self::ReadTimeout
+            | Self::Closed
+            | Self::Garbage => Ended::Unanswered,
+            Self::Unverified => Ended::Unverified,
+            Self::Refused => Ended::Refused,
+            Self::Declined(_) => Ended::Declined,
         }
     }
 
