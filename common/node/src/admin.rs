@@ -12,7 +12,6 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use topology::State;
 
-use crate::clock;
 use crate::purge::order::Order;
 use crate::state::Node;
 
@@ -106,7 +105,7 @@ impl Admin {
         Page {
             status: StatusCode::OK,
             kind: "text/plain; version=0.0.4; charset=utf-8",
-            text: node.observer.render_at(clock::now_ms()),
+            text: node.observer.render_at(self.node.now_ms()),
         }
     }
 
@@ -114,7 +113,7 @@ impl Admin {
         if self.node.is_draining() {
             return Page::plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
-        if is_ready(&self.node, clock::now_ms()) {
+        if is_ready(&self.node, self.node.now_ms()) {
             Page::plain(StatusCode::OK, "ready\n")
         } else {
             Page::plain(
@@ -125,7 +124,7 @@ impl Admin {
     }
 
     fn requests(&self) -> Page {
-        let rows = self.node.observer.in_flight(clock::now_ms());
+        let rows = self.node.observer.in_flight(self.node.now_ms());
         match serde_json::to_string_pretty(&rows) {
             Ok(text) => Page {
                 status: StatusCode::OK,
@@ -148,7 +147,7 @@ impl Admin {
             Err(bad) => Err(bad),
             Ok(order) => {
                 // It may walk over every stored key, which no request should wait for.
-                let work = move || order.carry_out(&node, clock::now_ms());
+                let work = move || order.carry_out(&node, node.now_ms());
                 match tokio::task::spawn_blocking(work).await {
                     Ok(purged) => purged,
                     Err(error) => {

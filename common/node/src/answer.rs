@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use observe::Outcome;
 use store::Object;
 
-use crate::clock;
 use crate::door::head::Refusal;
 use crate::fields::{self, CACHE_STATUS, CacheStatus, PROXY_STATUS, ProxyError};
 use crate::fill::body::Reader;
 use crate::fill::flight::Flight;
+use crate::state::Node;
 
 /// A response to one request.
 #[derive(Debug)]
@@ -117,15 +117,16 @@ impl Answer {
     }
 
     /// An error of ours, with a sentence for whoever reads it.
-    pub(crate) fn error(node: &str, status: StatusCode, error: &ProxyError) -> Self {
+    pub(crate) fn error(node: &Node, status: StatusCode, error: &ProxyError) -> Self {
+        let name = node.name();
         let text = format!(
-            "{} {}\n{node}: {error}\n",
+            "{} {}\n{name}: {error}\n",
             status.as_u16(),
             status.canonical_reason().unwrap_or("Error"),
         );
         let mut fields = HeaderMap::with_capacity(6);
-        fields.insert(DATE, http_cache::date::format(clock::now_ms()));
-        fields.insert(PROXY_STATUS, error.value(node));
+        fields.insert(DATE, http_cache::date::format(node.now_ms()));
+        fields.insert(PROXY_STATUS, error.value(name));
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         fields.insert(
             CONTENT_TYPE,
@@ -148,7 +149,7 @@ impl Answer {
     }
 
     /// What the door says to a head it cannot accept.
-    pub(crate) fn refusal(node: &str, refusal: Refusal) -> Self {
+    pub(crate) fn refusal(node: &Node, refusal: Refusal) -> Self {
         let error = ProxyError::new("http_request_error", refusal.message);
         Self::error(node, refusal.status, &error)
     }

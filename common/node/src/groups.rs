@@ -15,7 +15,6 @@ use http_cache::TooManyGroups;
 use observe::Outcome;
 use store::{Groups, Ticket};
 
-use crate::clock;
 use crate::fill::reach::Reached;
 use crate::key;
 use crate::request::Request;
@@ -39,7 +38,7 @@ pub(crate) fn of_response(
 /// Invalidates the groups that the answer to an unsafe request names (RFC 9875 §3).
 pub(crate) fn invalidate(node: &Node, request: &Request, fields: &HeaderMap) {
     let names = http_cache::invalidated_groups(&request.method, fields);
-    let (origin, now_ms) = (key::origin(&request.key), clock::now_ms());
+    let (origin, now_ms) = (key::origin(&request.key), node.now_ms());
     if names.len() > NAMES_MAX {
         return node.store.invalidate_groups_of(origin, now_ms);
     }

@@ -41,6 +41,7 @@ mod tier;
 mod upstream;
 mod work;
 
+pub use clock::{Clock, MovedClock};
 pub use config::Role;
 pub use run::run;
 pub use start::{Options, Running, StartError, install_log, start};

@@ -6,7 +6,7 @@ use observe::{
 };
 
 use crate::answer::Answer;
-use crate::clock::{self, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::door::Conn;
 use crate::door::admit::TurnedAway;
 use crate::ids;
@@ -212,7 +212,7 @@ pub(crate) fn malformed(
     }
     node.observer.record(Record {
         trace: None,
-        started_ms: clock::now_ms(),
+        started_ms: node.now_ms(),
         duration_us,
         client: conn.peer.ip().to_string(),
         method: String::new(),

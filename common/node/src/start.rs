@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::Admin;
-use crate::clock;
+use crate::clock::Clock;
 use crate::door::accept::{Listening, accept};
 use crate::door::tls;
 use crate::live::Live;
@@ -53,6 +53,8 @@ pub struct Options {
     pub config_path: Option<PathBuf>,
     /// How the node's observer is to fail. Only tests wish for that.
     pub observer_fault: Option<Fault>,
+    /// What the node takes the time of day from. Only tests move it themselves.
+    pub clock: Clock,
 }
 
 /// Why a node did not start: our configuration or our system is at fault.
@@ -152,7 +154,13 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
     observer
         .metrics()
         .declare_peers(config.upper_tiers.iter().map(|upper| upper.name.as_str()));
-    let node = Node::new(config, live, observer, watch_draining.clone());
+    let node = Node::new(
+        config,
+        live,
+        observer,
+        options.clock,
+        watch_draining.clone(),
+    );
     let problems = node.upstreams.tls_problems();
     if !problems.is_empty() {
         return Err(material(problems));
@@ -195,11 +203,11 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             level: observe::Level::Warn,
             message: warning.to_string(),
         };
-        node.observer.event(event, clock::now_ms());
+        node.observer.event(event, node.now_ms());
     }
     let detail = format!("visitors on {addresses:?}, admin on {admin}");
     node.observer
-        .event(Event::Started { detail }, clock::now_ms());
+        .event(Event::Started { detail }, node.now_ms());
     Ok(Running {
         node,
         addresses,
@@ -241,7 +249,7 @@ impl Running {
             },
             Err(why) => Event::ReloadFailed { why: why.clone() },
         };
-        self.node.observer.event(event, clock::now_ms());
+        self.node.observer.event(event, self.node.now_ms());
         outcome
     }
 
@@ -276,7 +284,7 @@ impl Running {
             let event = Event::Stopping {
                 why: "asked to drain".to_owned(),
             };
-            self.node.observer.event(event, clock::now_ms());
+            self.node.observer.event(event, self.node.now_ms());
         }
     }
 
@@ -304,7 +312,7 @@ impl Running {
     }
 
     fn tell_what_is_cut(&self) {
-        let now_ms = clock::now_ms();
+        let now_ms = self.node.now_ms();
         let requests = self.node.observer.in_flight(now_ms);
         let message = what_is_cut(
             self.node.config.timeouts.drain_ms,

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use store::Store;
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::door::head::HeadLimits;
 use crate::fill::flight::Flights;
 use crate::live::Live;
@@ -33,6 +34,8 @@ const HOP_BYTES_MAX: usize = 4 * 1024;
 /// A running node. One per process, except in a demo or a test.
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// Where its time comes from.
+    clock: Clock,
     /// Its own file.
     pub(crate) config: config::Node,
     /// Sites and keys in force.
@@ -67,6 +70,7 @@ impl Node {
         config: config::Node,
         live: Live,
         observer: Observer,
+        clock: Clock,
         draining: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let head_limits = head_limits(config.role, &config.limits);
@@ -75,6 +79,7 @@ impl Node {
             variants_max: config.store.variants_max,
         });
         Arc::new(Self {
+            clock,
             upstreams: Upstreams::new(&config),
             live: ArcSwap::from_pointee(live),
             store,
@@ -94,6 +99,11 @@ impl Node {
     /// The node's name.
     pub(crate) fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The time of day, in milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// Whether it serves visitors.

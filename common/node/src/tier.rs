@@ -5,7 +5,6 @@ use http::{HeaderMap, Method, StatusCode};
 use observe::{Event, Side};
 
 use crate::answer::Answer;
-use crate::clock;
 use crate::fields::ProxyError;
 use crate::fill::reach::remedy;
 use crate::live::Live;
@@ -57,13 +56,13 @@ fn refuse(node: &Node, peer: &str, rejection: &Rejection) -> Box<Answer> {
         detail: rejection.detail.clone(),
         remedy: remedy(rejection.reason).to_owned(),
     };
-    node.observer.event(event, clock::now_ms());
+    node.observer.event(event, node.now_ms());
     // RFC 9209 §2.3.25: denied by our policy.
     let error = ProxyError::new(
         "http_request_denied",
         format!("tier-control {reason}: {}", rejection.detail),
     );
-    Box::new(Answer::error(node.name(), StatusCode::FORBIDDEN, &error))
+    Box::new(Answer::error(node, StatusCode::FORBIDDEN, &error))
 }
 
 /// Who the request says it comes from; only ever a label.
@@ -90,7 +89,7 @@ pub(crate) fn sign_answer(node: &Node, live: &Live, verified: &Verified, answer:
     let (status, fields) = answer.build(name);
     if let Err(error) = sign_fields(node, live, verified, status, fields, outcome, age_ms) {
         let error = ProxyError::new("proxy_internal_error", error);
-        *answer = Answer::error(name, StatusCode::INTERNAL_SERVER_ERROR, &error);
+        *answer = Answer::error(node, StatusCode::INTERNAL_SERVER_ERROR, &error);
     }
 }
 
@@ -114,9 +113,9 @@ pub(crate) fn sign_fields(
         outcome,
         age_ms,
         date_s,
-        epoch: purge::epoch(node, verified.block().key, clock::now_ms()),
+        epoch: purge::epoch(node, verified.block().key, node.now_ms()),
     };
     let own = live.keyring.signing(node.name());
-    control::sign_response(status, fields, &result, verified, own, clock::now_ms())
+    control::sign_response(status, fields, &result, verified, own, node.now_ms())
         .map_err(|error| error.to_string())
 }

@@ -17,7 +17,6 @@ use tokio::net::{TcpListener, TcpStream};
 use super::h1::Door;
 use super::proxy_protocol::{self, Parsed};
 use super::{Conn, h2};
-use crate::clock;
 use crate::pass::Proxy;
 use crate::state::Node;
 use crate::upstream::millis;
@@ -72,7 +71,7 @@ pub(crate) async fn accept(
                         "accepting failed: {error}; raise the limit of open files if this lasts"
                     ),
                 };
-                node.observer.event(event, clock::now_ms());
+                node.observer.event(event, node.now_ms());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

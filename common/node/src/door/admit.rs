@@ -12,7 +12,7 @@ use observe::{Protocol, StrippedFrom};
 use super::head::Checked;
 use super::{Conn, client};
 use crate::answer::Answer;
-use crate::clock::{self, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::fields::{self, ProxyError, TRACEPARENT};
 use crate::ids;
 use crate::key::{self, Resource};
@@ -47,7 +47,7 @@ pub(crate) fn admit(
     conn: &Conn,
     mut arrival: Arrival,
 ) -> Result<Request, Box<TurnedAway>> {
-    let received_ms = clock::now_ms();
+    let received_ms = node.now_ms();
     let watch = Stopwatch::start();
     let live = node.live.load_full();
     match enter(node, conn, &live, &mut arrival, received_ms) {
@@ -269,5 +269,5 @@ fn key_of(site: &Site, scheme: Scheme, checked: &Checked, fields: &HeaderMap) ->
 }
 
 fn error_answer(node: &Node, status: StatusCode, error: &ProxyError) -> Box<Answer> {
-    Box::new(Answer::error(node.name(), status, error))
+    Box::new(Answer::error(node, status, error))
 }

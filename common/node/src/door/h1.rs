@@ -166,7 +166,7 @@ impl Door {
     async fn refuse(&self, stream: &mut Stream, writer: &mut Writer, refusal: Refusal) {
         self.node.observer.metrics().door_refused(refusal.reason);
         let watch = Stopwatch::start();
-        let mut answer = Answer::refusal(self.node.name(), refusal);
+        let mut answer = Answer::refusal(&self.node, refusal);
         let manner = self.manner(1, false);
         let sent = writer
             .write(stream, self.node.name(), &mut answer, manner)

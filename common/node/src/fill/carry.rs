@@ -21,7 +21,7 @@ use super::flight::{Fetched, Pilot};
 use super::reach::{Reached, Route, reach};
 use super::run::Plan;
 use crate::answer;
-use crate::clock;
+use crate::clock::Stopwatch;
 use crate::state::Node;
 use crate::upstream::millis;
 use crate::upstream::send::SendError;
@@ -259,7 +259,7 @@ impl<'a> Carrier<'a> {
             digest: self.plan.route.digest,
             stale_may_serve: false,
             only_if_cached: false,
-            watch: clock::Stopwatch::start(),
+            watch: Stopwatch::start(),
             interim: None,
         };
         let attempts = &self.pilot.flight.attempts;

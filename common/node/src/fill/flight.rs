@@ -19,7 +19,6 @@ use store::{Groups, Key, Object};
 use tokio::sync::watch;
 
 use super::body::{Broken, Growing, Reader};
-use crate::clock;
 use crate::fields::ProxyError;
 
 /// What tells one flight from another.
@@ -131,9 +130,9 @@ pub(crate) struct Pilot {
 }
 
 impl Flight {
-    fn new() -> Arc<Self> {
+    fn new(began_ms: u64) -> Arc<Self> {
         Arc::new(Self {
-            began_ms: clock::now_ms(),
+            began_ms,
             head: watch::Sender::new(None),
             body: Growing::new(),
             attempts: Mutex::default(),
@@ -164,7 +163,7 @@ impl Flights {
         {
             return (flight.passenger(), None);
         }
-        let flight = Flight::new();
+        let flight = Flight::new(node.now_ms());
         registered.insert(key.clone(), Arc::clone(&flight));
         drop(registered);
         let pilot = Pilot {
@@ -175,8 +174,8 @@ impl Flights {
     }
 
     /// A flight for one, which nobody else can board.
-    pub(crate) fn alone() -> (Passenger, Pilot) {
-        let flight = Flight::new();
+    pub(crate) fn alone(now_ms: u64) -> (Passenger, Pilot) {
+        let flight = Flight::new(now_ms);
         let pilot = Pilot {
             flight: Arc::clone(&flight),
             registered: None,

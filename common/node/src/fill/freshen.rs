@@ -11,7 +11,6 @@ use store::Object;
 use super::reach::Reached;
 use super::run::Plan;
 use crate::answer;
-use crate::clock;
 use crate::fields;
 use crate::groups;
 
@@ -57,7 +56,7 @@ pub(super) fn heed_head(plan: &Plan, answer: &Reached) {
             }
         }
         HeadEffect::Outdates => {
-            let _ = store.put(&plan.ticket, Arc::new(outdated(stored, clock::now_ms())));
+            let _ = store.put(&plan.ticket, Arc::new(outdated(stored, plan.node.now_ms())));
         }
     }
 }

@@ -16,7 +16,7 @@ use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, way
 
 use super::flight::Failure;
 use super::interim::Teller;
-use crate::clock::{self, Stopwatch};
+use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
 use crate::live::{Live, Site};
@@ -101,7 +101,7 @@ pub(crate) async fn reach(
     outbound: &Outbound,
     attempts: &Mutex<Vec<Attempt>>,
 ) -> Result<Reached, Failure> {
-    let targets = targets(node, route, clock::now_ms());
+    let targets = targets(node, route, node.now_ms());
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
     let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
@@ -196,7 +196,7 @@ async fn attempt(
     let outcome = pingora_timeout::timeout(millis(left_ms), exchange).await;
     let counts = outcome.is_ok() || had_its_chance(left_ms, target.head_wait_ms(node));
     let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
-    let now_ms = clock::now_ms();
+    let now_ms = node.now_ms();
     match &outcome {
         Ok(_) => target.report(node, now_ms, Ok(())),
         Err(error) => {
@@ -249,14 +249,7 @@ async fn exchange(
     target: &Target,
     span_id: [u8; 8],
 ) -> Result<Reached, SendError> {
-    let sealed = seal(
-        node,
-        &route.live,
-        outbound,
-        target,
-        span_id,
-        clock::now_ms(),
-    )?;
+    let sealed = seal(node, &route.live, outbound, target, span_id, node.now_ms())?;
     let mut response = send(node, target, &sealed, route.interim.as_ref()).await?;
     let Some(receipt) = sealed.receipt() else {
         strip_from_origin(node, &mut response.fields);
@@ -270,7 +263,7 @@ async fn exchange(
         &response.fields,
         receipt,
         &route.live.keyring,
-        clock::now_ms(),
+        node.now_ms(),
     );
     match verified {
         Ok(result) => {
@@ -325,7 +318,7 @@ pub(crate) fn unverified(
     fields: &HeaderMap,
     rejection: &control::Rejection,
 ) -> SendError {
-    let now_ms = clock::now_ms();
+    let now_ms = node.now_ms();
     if rejection.reason == Reason::Missing
         && let Some(declined) = declined(peer, status, fields)
     {

@@ -21,7 +21,6 @@ use super::complete::{Around, ask_for_rest, combine};
 use super::flight::{Failure, Fetched, Flight, Pilot, Published};
 use super::freshen::{arrival, heed_head, restore_date, revalidated};
 use super::reach::{Reached, Route, reach};
-use crate::clock;
 use crate::coding;
 use crate::fields::{self, ProxyError};
 use crate::groups;
@@ -71,7 +70,7 @@ impl Plan {
         stored: Option<Arc<Object>>,
         glance: Glance,
     ) -> Self {
-        let now_ms = clock::now_ms();
+        let now_ms = node.now_ms();
         let tells = stored.is_some() && is_anybodys_head(request);
         let sent_as = if tells { Purpose::Shared } else { purpose };
         let stale_may_serve = stored.as_ref().is_some_and(|object| {
@@ -300,12 +299,12 @@ async fn deliver(plan: &Plan, mut pilot: Pilot, mut answer: Reached, around: Aro
     let too_large = fetched.shared && fetched.detail == Some(TOO_LARGE);
     if too_large {
         let digest = control::KeyDigest(plan.route.digest);
-        node.oversized.remember(digest, clock::now_ms());
+        node.oversized.remember(digest, node.now_ms());
     }
     let of_whole = plan.purpose == Purpose::Shared && !plan.asks_part;
     if of_whole && !fetched.shared && !fetched.yields_to_stale {
         node.store
-            .mark_pass(&plan.ticket, clock::now_ms() + HIT_FOR_MISS_MS);
+            .mark_pass(&plan.ticket, node.now_ms() + HIT_FOR_MISS_MS);
         node.observer.metrics().hit_for_miss();
     }
     if !fetched.kept {

@@ -23,7 +23,6 @@ use http_cache::{Arrival, ResponseFacts, Vary};
 use store::{Key, Object, Ticket};
 
 use crate::answer;
-use crate::clock;
 use crate::fields::{self, CACHE_STATUS};
 use crate::groups;
 use crate::key;
@@ -96,7 +95,7 @@ impl Keeping {
                 vary,
                 upstream_cache_status,
                 // Later than the purge that its own request was, which it survives.
-                stored_ms: clock::now_ms().max(node.purged.last(request.digest()) + 1),
+                stored_ms: node.now_ms().max(node.purged.last(request.digest()) + 1),
                 groups,
             })),
             length,

@@ -12,8 +12,9 @@ use http::{HeaderMap, Method, StatusCode};
 use observe::Outcome;
 
 use crate::answer::{self, Answer, Body, Head, Story};
-use crate::clock;
+
 use crate::request::Request;
+use crate::state::Node;
 
 /// Methods this node answers or passes on; an origin may allow fewer.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
@@ -72,7 +73,7 @@ pub(super) fn count_down(request: &Request, outbound: &mut HeaderMap) {
 }
 
 /// The answer to a request that ends here; none where it goes further.
-pub(super) fn answer(request: &Request) -> Option<Answer> {
+pub(super) fn answer(node: &Node, request: &Request) -> Option<Answer> {
     if request.tier.is_some() {
         return None;
     }
@@ -83,7 +84,7 @@ pub(super) fn answer(request: &Request) -> Option<Answer> {
         return None;
     }
     let mut fields = HeaderMap::with_capacity(5);
-    fields.insert(DATE, http_cache::date::format(clock::now_ms()));
+    fields.insert(DATE, http_cache::date::format(node.now_ms()));
     let body = if request.method == Method::TRACE {
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));
         Body::Whole(trace(request))

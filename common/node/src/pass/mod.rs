@@ -35,7 +35,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 use topology::Ended;
 
 use crate::answer::Answer;
-use crate::clock;
+use crate::clock::Stopwatch;
 use crate::door::admit::{Arrival, TurnedAway, admit};
 use crate::door::head::{self, Checked, Framing, Version};
 use crate::door::{Conn, DOOR};
@@ -104,8 +104,8 @@ impl ProxyHttp for Pass {
             Ok(arrival) => arrival,
             Err(refusal) => {
                 self.node.observer.metrics().door_refused(refusal.reason);
-                let watch = clock::Stopwatch::start();
-                let mut answer = Answer::refusal(self.node.name(), refusal);
+                let watch = Stopwatch::start();
+                let mut answer = Answer::refusal(&self.node, refusal);
                 let sent = write_answer(session, self.node.name(), &mut answer).await?;
                 report::malformed(&self.node, &conn, &answer, watch, protocol, sent);
                 passing.told = true;
@@ -128,7 +128,7 @@ impl ProxyHttp for Pass {
                     self.serve(session, &request).await?;
                     return Ok(true);
                 }
-                if let Some(answer) = last_stop::answer(&request) {
+                if let Some(answer) = last_stop::answer(&self.node, &request) {
                     passing.told = true;
                     self.end_here(session, &request, answer).await?;
                     return Ok(true);
@@ -209,7 +209,7 @@ impl ProxyHttp for Pass {
         http_cache::remove_hop_by_hop(&mut fields);
         fields::append_via(&mut fields, self.node.name());
         if !fields.contains_key(DATE) {
-            fields.insert(DATE, http_cache::date::format(clock::now_ms()));
+            fields.insert(DATE, http_cache::date::format(self.node.now_ms()));
         }
         let cache_status = CacheStatus {
             upstream: fields::joined(&fields, &CACHE_STATUS),
@@ -327,7 +327,7 @@ impl ProxyHttp for Pass {
         if final_written(session).is_some() {
             return silent;
         }
-        let mut answer = Answer::error(self.node.name(), status, &proxy_error);
+        let mut answer = Answer::error(&self.node, status, &proxy_error);
         if let Some(way) = &passing.way {
             tier::sign(&self.node, &way.request, &mut answer);
         }

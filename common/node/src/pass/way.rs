@@ -18,7 +18,6 @@ use topology::{Ended, Progress, Step, next_step};
 use super::keep::Keeping;
 use super::last_stop;
 use super::{UNSOUND, UNVERIFIED, lost};
-use crate::clock;
 use crate::door::head::Framing;
 use crate::fill::reach::{self, Route};
 use crate::groups;
@@ -85,7 +84,7 @@ impl OnTheWay {
             watch: request.watch,
             interim: None,
         };
-        let targets = reach::targets(node, &route, clock::now_ms());
+        let targets = reach::targets(node, &route, node.now_ms());
         Self {
             outbound,
             targets: targets.into_vec().into_iter(),
@@ -182,7 +181,7 @@ impl OnTheWay {
             Target::Upper(_) => None,
         };
         let host = host_only(host.unwrap_or(&self.outbound.authority)).to_owned();
-        let peers = target.peers(node, &host, clock::now_ms()).await;
+        let peers = target.peers(node, &host, node.now_ms()).await;
         self.target = Some(target);
         match peers {
             Ok(peers) => {
@@ -207,7 +206,7 @@ impl OnTheWay {
     pub(super) fn header(&mut self, node: &Node, body_is_empty: bool) -> Result<RequestHeader> {
         let target = self.target.as_ref().ok_or_else(lost)?;
         let live = &self.request.live;
-        let now_ms = clock::now_ms();
+        let now_ms = node.now_ms();
         self.sent_ms = now_ms;
         let sealed = seal(node, live, &self.outbound, target, self.span_id, now_ms)
             .map_err(|_| Error::explain(ErrorType::InternalError, "it cannot be sealed"))?;
@@ -252,7 +251,7 @@ impl OnTheWay {
         }
         if let Some(receipt) = &self.receipt {
             let keyring = &self.request.live.keyring;
-            match control::verify_response(status, fields, receipt, keyring, clock::now_ms()) {
+            match control::verify_response(status, fields, receipt, keyring, node.now_ms()) {
                 Ok(result) => {
                     control::strip(fields);
                     age_ms = result.age_ms;
@@ -271,7 +270,7 @@ impl OnTheWay {
             reach::strip_from_origin(node, fields);
         }
         if let Some(target) = &self.target {
-            target.report(node, clock::now_ms(), Ok(()));
+            target.report(node, node.now_ms(), Ok(()));
         }
         self.record_attempt(node, Some(status.as_u16()), None);
         self.failure = None;
@@ -279,7 +278,7 @@ impl OnTheWay {
         groups::invalidate(node, &self.request, fields);
         let arrival = Arrival {
             request_ms: self.sent_ms,
-            response_ms: clock::now_ms(),
+            response_ms: node.now_ms(),
             age_ms,
         };
         self.keeping = Keeping::begin(node, &self.request, &self.outbound, status, fields, arrival);
@@ -297,7 +296,7 @@ impl OnTheWay {
     /// Takes note of a failed attempt; `counts` against the target's health.
     pub(super) fn failed(&mut self, node: &Node, failure: SendError, counts: bool) {
         if let (Some(target), Some(why), true) = (&self.target, failure.failure(), counts) {
-            target.report(node, clock::now_ms(), Err(why));
+            target.report(node, node.now_ms(), Err(why));
         }
         self.record_attempt(node, None, Some(failure));
         self.failure = Some(failure);
@@ -344,7 +343,7 @@ impl OnTheWay {
                 path_and_query,
             };
             let rules = &request.site.config.key;
-            purge::purge_resource(node, resource, rules, Force::Hard, clock::now_ms());
+            purge::purge_resource(node, resource, rules, Force::Hard, node.now_ms());
         }
     }
 }

@@ -12,7 +12,6 @@ use super::partial;
 use super::parts::{Part, is_bodyless, part_head, select_part};
 use super::{Fetch, from_stored, slices};
 use crate::answer::{Answer, Body, Head, Story};
-use crate::clock;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
 use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
 use crate::fill::run::{Plan, launch};
@@ -32,7 +31,7 @@ pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: F
     if request.facts.only_if_cached() && !may_ask_stores(node, request) {
         // RFC 9111 §5.2.1.7: nothing stored may be used, so 504.
         let error = ProxyError::new("destination_unavailable", "only-if-cached: not stored here");
-        return Answer::error(node.name(), StatusCode::GATEWAY_TIMEOUT, &error);
+        return Answer::error(node, StatusCode::GATEWAY_TIMEOUT, &error);
     }
     if request.facts.has_range()
         && let Some(answer) = Box::pin(slices::answer(node, request, &fetch)).await
@@ -181,7 +180,7 @@ fn known_selector(node: &Node, request: &Request) -> Option<Selector> {
 
 /// Fetches for this request alone.
 async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
-    let (mut passenger, pilot) = Flights::alone();
+    let (mut passenger, pilot) = Flights::alone(node.now_ms());
     let stored = fetch.stored.clone();
     let mut plan = Plan::new(node, request, Purpose::Alone, stored, fetch.glance);
     plan.route.interim.clone_from(&fetch.interim);
@@ -249,7 +248,7 @@ fn from_revalidated(
         collapsed: flight.is_none(),
         ..CacheStatus::default()
     };
-    let age_ms = object.facts.age_ms(clock::now_ms());
+    let age_ms = object.facts.age_ms(node.now_ms());
     let outcome = Outcome::Revalidated;
     let mut answer = from_stored(node, request, object, age_ms, cache_status, outcome);
     answer.story.flight = flight;
@@ -304,7 +303,7 @@ async fn delivered(
             };
             let story = Story {
                 flight,
-                age_ms: Some(fetched.facts.age_ms(clock::now_ms())),
+                age_ms: Some(fetched.facts.age_ms(node.now_ms())),
                 ..Story::new(outcome)
             };
             return Answer { head, body, story };
@@ -328,7 +327,7 @@ fn delivered_fields(
     };
     let age_s = if cache_status.collapsed {
         // A body that grows for long grows old.
-        let age_s = fetched.facts.age_ms(clock::now_ms()) / 1000;
+        let age_s = fetched.facts.age_ms(node.now_ms()) / 1000;
         (age_s > 0 || fetched.age_s.is_some()).then_some(age_s)
     } else {
         fetched.age_s
@@ -369,7 +368,7 @@ fn whole(
         story: Story {
             detail: fetched.detail.unwrap_or("").into(),
             flight: (outcome != Outcome::Collapsed).then_some(passenger.flight),
-            age_ms: Some(fetched.facts.age_ms(clock::now_ms())),
+            age_ms: Some(fetched.facts.age_ms(node.now_ms())),
             ..Story::new(outcome)
         },
     }
@@ -400,7 +399,7 @@ fn failed(
     flight: Option<Arc<Flight>>,
 ) -> Answer {
     let mut answer = stale(node, request, fetch, None)
-        .unwrap_or_else(|| Answer::error(node.name(), failure.status, &failure.error));
+        .unwrap_or_else(|| Answer::error(node, failure.status, &failure.error));
     if let Head::Built { fields, .. } = &mut answer.head {
         let cache_status = CacheStatus {
             forward: Some(fetch.why),
@@ -422,7 +421,7 @@ fn stale(
     status: Option<StatusCode>,
 ) -> Option<Answer> {
     let object = fetch.stored.as_ref()?;
-    let now_ms = clock::now_ms();
+    let now_ms = node.now_ms();
     let allowed = http_cache::may_serve_on_error(&request.facts, &object.facts, now_ms)
         && node.store.still_counts(&request.key, fetch.glance)
         && node.store.stands(&object.groups)

@@ -19,7 +19,6 @@ use store::Key;
 
 use super::{Fetch, partial};
 use crate::answer::{Answer, Body, Head, Story};
-use crate::clock;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::body::{Appended, Broken, Growing, Reader};
 use crate::fill::flight::{FlightKey, Flights, Published};
@@ -179,14 +178,14 @@ async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64
         fields: http_cache::stored_fields(&fetched.fields, request.policy()),
         bounds,
         body,
-        age_ms: fetched.facts.age_ms(clock::now_ms()),
+        age_ms: fetched.facts.age_ms(node.now_ms()),
         hit: false,
         upstream: fetched.upstream_cache_status.clone(),
     })
 }
 
 fn stored(node: &Node, request: &Request, key: &[u8]) -> Option<Slice> {
-    let now_ms = clock::now_ms();
+    let now_ms = node.now_ms();
     let entry = node.store.get(key)?;
     let object = entry.select(&request.fields, request.policy())?;
     // The edge that asks may have purged what was fetched before.

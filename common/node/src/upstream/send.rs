@@ -18,7 +18,6 @@ use pingora_timeout::timeout;
 use topology::{Ended, Failure};
 
 use super::{PeerError, Target, host_only, millis};
-use crate::clock;
 use crate::coding::Encoder;
 use crate::fields::ProxyError;
 use crate::fill::interim::{self, Teller};
@@ -191,7 +190,7 @@ pub(crate) async fn send(
     sealed: &SealedRequest,
     interim: Option<&Teller>,
 ) -> Result<Response, SendError> {
-    let now_ms = clock::now_ms();
+    let now_ms = node.now_ms();
     let peers = target
         .peers(node, host_only(sealed.authority()), now_ms)
         .await
@@ -225,7 +224,7 @@ async fn send_to(
     // A pooled connection may have died while idle, and after a restart of the
     // upstream all of them have: the second one is new.
     for asked in [&peer, &unpooled(&peer)] {
-        let request_ms = clock::now_ms();
+        let request_ms = node.now_ms();
         let (mut session, reused) = node
             .upstreams
             .connector
@@ -249,7 +248,7 @@ async fn send_to(
                     fields,
                     reused,
                     request_ms,
-                    response_ms: clock::now_ms(),
+                    response_ms: node.now_ms(),
                     session: Box::new(session),
                     peer: Box::new(peer.clone()),
                     encoder: None,
