@@ -19,6 +19,8 @@ pub(crate) struct Wishes {
     pub(crate) site: String,
     /// Lines at the top of every edge's file.
     pub(crate) edge_top: String,
+    /// Lines at the top of every upper tier's file.
+    pub(crate) upper_top: String,
     /// Tables of every edge's file.
     pub(crate) edge: String,
     /// Tables of every upper tier's file.
@@ -54,11 +56,12 @@ pub(crate) fn sites(wishes: &Wishes, servers: &[SocketAddr]) -> String {
 pub(crate) fn upper(wishes: &Wishes, name: &str, edges: &[String]) -> String {
     let keys: Vec<_> = edges.iter().map(|edge| format!("\"{edge}.key\"")).collect();
     format!(
-        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"sites.toml\"\n\
+        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"sites.toml\"\n{}\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}\n\
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [keys]\nfiles = [{}]\n\
          [telemetry]\naccess_log = \"off\"\n{}\n{}\n",
+        wishes.upper_top,
         wishes.upper_listener,
         keys.join(", "),
         wishes.telemetry,

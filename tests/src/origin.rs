@@ -89,8 +89,16 @@ impl Origin {
     /// # Panics
     /// When the system has no port to give.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
-        let listener = listener.expect("the system has a port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// As [`Origin::start`], at a certain address.
+    ///
+    /// # Panics
+    /// When somebody else has it.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.expect("the address is free");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");

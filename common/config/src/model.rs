@@ -63,6 +63,8 @@ pub struct Node {
     pub limits: Limits,
     /// Bounds on how long we wait.
     pub timeouts: Timeouts,
+    /// Who is asked what address a name has; none: whom the system names.
+    pub name_servers: Vec<SocketAddr>,
     /// Logs, spans and their sampling.
     pub telemetry: Telemetry,
     /// The sites file this node loaded and loads anew on SIGHUP.

@@ -63,6 +63,7 @@ role = "edge"
 name = "edge-1"
 sites = "sites.toml"
 trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
+name_servers = ["192.0.2.53", "[2001:db8::53]:5353"]
 
 [[listen]]
 address = "0.0.0.0:8081"
@@ -279,6 +280,9 @@ fn every_key_of_a_node_file_arrives() {
         .map(ToString::to_string)
         .collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
+
+    let servers: Vec<_> = node.name_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
 
     let [first, second] = &node.listeners[..] else {
         panic!("two listeners")

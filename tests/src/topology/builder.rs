@@ -140,6 +140,13 @@ impl Builder {
         self
     }
 
+    /// TOML lines for the top of every node's file.
+    #[must_use]
+    pub fn every_top(mut self, toml: &str) -> Self {
+        self.wishes.upper_top += &format!("{toml}\n");
+        self.edge_top(toml)
+    }
+
     /// TOML tables for every upper tier's file.
     #[must_use]
     pub fn upper_extra(mut self, toml: &str) -> Self {

@@ -23,6 +23,7 @@ mod hand_over;
 mod hop;
 mod lines;
 mod methods;
+mod names;
 mod observe;
 mod oddities;
 mod partial;

@@ -148,6 +148,21 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
+/// A name server's address; DNS has a port of its own where none is written.
+pub(crate) fn name_server(text: &str) -> Result<SocketAddr, Fault> {
+    let with_port = text.parse::<SocketAddr>().ok();
+    let without = || Some(SocketAddr::new(text.parse().ok()?, 53));
+    with_port.or_else(without).map_or_else(
+        || {
+            fault(
+                format!("{} is no address", shown(text)),
+                "write `10.0.0.2`, `10.0.0.2:5353` or `[fd00::2]:53`",
+            )
+        },
+        Ok,
+    )
+}
+
 /// A network, or a single address.
 pub(crate) fn network(text: &str) -> Result<IpNet, Fault> {
     if let Ok(address) = text.parse::<IpAddr>() {

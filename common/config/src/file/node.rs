@@ -74,6 +74,7 @@ impl Walk {
         let listen = top.required("listen", "[[listen]]");
         let admin = top.take("admin");
         let trusted_proxies = top.list("trusted_proxies");
+        let name_servers = top.list("name_servers");
         let upper_tier = top.take("upper_tier");
         let keys = top.take("keys");
         let store = section(top, "store", Store::default(), settings::store);
@@ -89,6 +90,7 @@ impl Walk {
         let listeners = listen.and_then(|item| self.listeners(&item));
         let admin = self.admin(top, admin.as_ref());
         let trusted_proxies = each(&trusted_proxies, trusted_proxy);
+        let name_servers = each(&name_servers, |item| item.parse(hosts::name_server));
         let itself = Itself {
             role,
             name: name.as_deref(),
@@ -106,6 +108,7 @@ impl Walk {
             listeners: listeners?,
             admin: admin?,
             trusted_proxies: trusted_proxies?,
+            name_servers: name_servers?,
             upper_tiers: upper_tiers?,
             store: store?,
             limits: limits?,

@@ -121,7 +121,7 @@ impl Upstreams {
         let names = uppers.iter().map(|upper| upper.config.name.as_str());
         Self {
             connector: Connector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS_MAX))),
-            resolver: Resolver::default(),
+            resolver: Resolver::new(config.name_servers.clone()),
             candidates: Candidates::new(names),
             uppers,
             origins: Mutex::default(),
@@ -296,6 +296,9 @@ impl Target {
     /// Takes note of how it went, and tells when that changed its state.
     pub(crate) fn report(&self, node: &Node, now_ms: u64, result: Result<(), Failure>) {
         let wait_ms = self.head_wait_ms(node);
+        if result == Err(Failure::Connect) {
+            node.upstreams.resolver.doubt(&self.address(node));
+        }
         match self {
             Self::Upper(at) => {
                 let Some(upper) = node.upstreams.uppers.get(*at) else {
