@@ -5,7 +5,9 @@
 
 use http::HeaderName;
 
-use crate::model::{AccessLog, Cache, Limits, LogLevel, SetCookie, Store, Telemetry, Timeouts};
+use crate::model::{
+    AccessLog, Cache, Direct, Limits, LogLevel, SetCookie, Store, Telemetry, Timeouts,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -58,6 +60,18 @@ impl Default for Timeouts {
             laggard_ms: 10_000,
             answer_ms: 30_000,
             drain_ms: 30 * 60 * 1000,
+        }
+    }
+}
+
+impl Default for Direct {
+    /// 64 at once, which is a thousand a second from an origin that takes 60 ms;
+    /// 256 that wait, each for at most 5 seconds.
+    fn default() -> Self {
+        Self {
+            in_flight_max: 64,
+            queue_max: 256,
+            wait_ms: 5_000,
         }
     }
 }

@@ -382,6 +382,8 @@ pub struct Site {
     /// What an edge tries, in this order, when no upper tier gives a verified
     /// answer. After the last comes 502 or 504.
     pub fallback: Vec<Fallback>,
+    /// Bounds on how an edge goes to the origin past its upper tiers.
+    pub direct: Direct,
     /// What is cached, and for how long.
     pub cache: Cache,
     /// Where something else holds than `cache` says, in file order.
@@ -408,6 +410,19 @@ pub enum Fallback {
     Stale,
     /// The origin itself.
     Direct,
+}
+
+/// How much of a site an edge takes to the origin itself, when no upper tier gives
+/// a verified answer. A fault between the tiers hits every miss of every edge at
+/// once, and the origin is used to a few upper tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Direct {
+    /// Direct fetches under way at once, at one edge.
+    pub in_flight_max: usize,
+    /// Requests that wait for one of those to end; beyond it they are refused.
+    pub queue_max: usize,
+    /// How long one waits, at most, and never beyond `answer_ms`.
+    pub wait_ms: u64,
 }
 
 /// The servers behind a site.

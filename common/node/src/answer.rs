@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use observe::Outcome;
 use store::Object;
@@ -14,6 +14,10 @@ use crate::fields::{self, CACHE_STATUS, CacheStatus, PROXY_STATUS, ProxyError};
 use crate::fill::body::Reader;
 use crate::fill::flight::Flight;
 use crate::state::Node;
+
+/// When to come again, to whom there was no room for: what is full empties within
+/// milliseconds, and a second spreads those who come back.
+const RETRY_AFTER_S: &str = "1";
 
 /// A response to one request.
 #[derive(Debug)]
@@ -133,6 +137,9 @@ impl Answer {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            fields.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
         let outcome = if status.is_client_error() {
             Outcome::Refused
         } else {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::door::head::HeadLimits;
+use crate::fill::direct::Directs;
 use crate::fill::flight::Flights;
 use crate::live::Live;
 use crate::purge::Recent;
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     /// Fills in the air.
     pub(crate) flights: Flights,
+    /// Fetches under way past the upper tiers, at an edge.
+    pub(crate) directs: Directs,
     /// Connections to and health of whom we ask.
     pub(crate) upstreams: Upstreams,
     /// Where everything is told.
@@ -84,6 +87,7 @@ impl Node {
             live: ArcSwap::from_pointee(live),
             store,
             flights: Flights::default(),
+            directs: Directs::default(),
             observer,
             replay: Mutex::new(ReplayGuard::new(NONCES_MAX)),
             purged: Recent::default(),

@@ -42,7 +42,7 @@ mod worker;
 pub use event::{Event, Side};
 pub use fault::Fault;
 pub use in_flight::{InFlight, InFlightGuard, InFlightRow};
-pub use metrics::{FillEnd, FillInFlight, Metrics, StrippedFrom, UpstreamResult};
+pub use metrics::{DirectInFlight, FillEnd, FillInFlight, Metrics, StrippedFrom, UpstreamResult};
 pub use observer::{Observer, Settings};
 pub use process_log::{Level, LogTarget, install_log};
 pub use record::{Attempt, AttemptKind, Done, Outcome, Phase, Protocol, Record, TraceRecord};

@@ -15,6 +15,7 @@ mod commands;
 mod compression;
 mod counters;
 mod demo;
+mod direct;
 mod doors;
 mod fill;
 mod freshness;

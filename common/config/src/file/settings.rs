@@ -18,7 +18,7 @@ const FIELDS_MAX: u64 = 256 - 16;
 const HEAD_BYTES_MAX: u64 = 256 * 1024;
 
 /// A day. A longer wait is a slip of the unit.
-const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
+pub(crate) const WAIT_MS: RangeInclusive<u64> = 1..=86_400_000;
 
 pub(crate) fn store(table: &mut Table<'_>) -> Option<Store> {
     let default = Store::default();

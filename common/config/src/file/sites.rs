@@ -8,8 +8,10 @@ use super::disk::Named;
 use super::hosts;
 use super::reader::{Item, Reader, Table, each};
 use super::values::{self, shown};
-use super::{cache, rules, tls};
-use crate::model::{Cache, Fallback, HostPattern, KeyRules, OriginPool, Site, Sites, Topology};
+use super::{cache, rules, settings, tls};
+use crate::model::{
+    Cache, Direct, Fallback, HostPattern, KeyRules, OriginPool, Site, Sites, Topology,
+};
 use crate::problem::{Notes, Place};
 
 /// What a sites file says, and where.
@@ -121,6 +123,7 @@ impl Walk {
             let pool = table.required("pool", "pool = \"NAME\"");
             let topology = table.choice("topology", Topology::Hash, &TOPOLOGIES);
             let fallback = table.take("fallback");
+            let direct = direct(table);
             let trust_traceparent = table.flag("trust_traceparent", false);
             let cache = table.take("cache");
             let key = table.take("key");
@@ -159,6 +162,7 @@ impl Walk {
                 pool: pool?,
                 topology,
                 fallback: fallback?,
+                direct,
                 cache: cache?,
                 rules: rules?,
                 key: key?,
@@ -214,6 +218,23 @@ impl Walk {
 const TOPOLOGIES: [(&str, Topology); 2] = [("hash", Topology::Hash), ("off", Topology::Off)];
 
 const FALLBACKS: [(&str, Fallback); 2] = [("stale", Fallback::Stale), ("direct", Fallback::Direct)];
+
+/// Direct fetches at once, and requests that wait for one, at one edge. More would be
+/// no bound.
+const DIRECT_MAX: u64 = 65_536;
+
+fn direct(table: &mut Table<'_>) -> Direct {
+    let default = Direct::default();
+    Direct {
+        in_flight_max: table.whole(
+            "direct_in_flight_max",
+            default.in_flight_max,
+            1..=DIRECT_MAX,
+        ),
+        queue_max: table.whole("direct_queue_max", default.queue_max, 0..=DIRECT_MAX),
+        wait_ms: table.whole("direct_wait_ms", default.wait_ms, settings::WAIT_MS),
+    }
+}
 
 fn fallbacks(item: &Item<'_>) -> Option<Vec<Fallback>> {
     let written = item.list()?;

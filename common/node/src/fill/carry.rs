@@ -251,6 +251,8 @@ impl<'a> Carrier<'a> {
             return false;
         }
         self.resumes += 1;
+        // It broke, so its origin is done with it; what follows may have to go there.
+        self.answer.response.give_way();
         let mut outbound = self.plan.outbound.clone();
         outbound.resume(received, &etag);
         let route = Route {

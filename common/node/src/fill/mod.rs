@@ -7,6 +7,7 @@
 pub(crate) mod body;
 mod carry;
 mod complete;
+pub(crate) mod direct;
 pub(crate) mod flight;
 mod freshen;
 pub(crate) mod interim;

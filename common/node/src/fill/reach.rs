@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, ways_with_trial};
 
+use super::direct;
 use super::flight::Failure;
 use super::interim::Teller;
 use crate::clock::Stopwatch;
@@ -104,7 +105,8 @@ pub(crate) async fn reach(
     let targets = targets(node, route, node.now_ms());
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
-    let asked_uppers = matches!(targets.first(), Some(Target::Upper(_)));
+    let goes_direct = direct::is_direct(node, &route.site.config);
+    let mut slot = None;
     let mut targets = targets.into_iter();
     let mut ended = None;
     loop {
@@ -122,11 +124,20 @@ pub(crate) async fn reach(
             }
             return Err(last);
         };
-        if asked_uppers && matches!(target, Target::Origin { .. }) {
-            node.observer.metrics().direct();
+        let mut left_ms = left_ms;
+        if goes_direct && matches!(target, Target::Origin { .. }) && slot.is_none() {
+            let stale = route.stale_may_serve;
+            slot = direct::enter(node, &route.site.config, stale, left_ms).await;
+            if slot.is_none() {
+                return Err(failure(SendError::DirectFull, &target.name(node)));
+            }
+            left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
         }
         match attempt(node, route, outbound, &target, left_ms, attempts).await {
-            Ok(reached) => return Ok(reached),
+            Ok(mut reached) => {
+                reached.response.hold(slot);
+                return Ok(reached);
+            }
             Err(error) => {
                 last = failure(error, &target.name(node));
                 ended = Some(error.ended());

@@ -201,6 +201,9 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             };
         }
         // A 304 that answers no validator of ours tells us nothing.
+        if let Ok(answer) = &mut reached {
+            answer.response.give_way();
+        }
         reached = ask(plan, &plan.outbound, &flight).await;
     }
     let mut around = Around::default();
@@ -209,6 +212,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
             Some(combined) => around = combined,
             // What came is of another representation, or nobody can tell.
             None => {
+                answer.response.give_way();
                 let again = ask(plan, &plan.outbound, &flight).await;
                 if let Ok(rest) = std::mem::replace(&mut reached, again) {
                     rest.response.discard(&plan.node).await;

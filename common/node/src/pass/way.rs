@@ -19,6 +19,7 @@ use super::keep::Keeping;
 use super::last_stop;
 use super::{UNSOUND, UNVERIFIED, lost};
 use crate::door::head::Framing;
+use crate::fill::direct;
 use crate::fill::reach::{self, Route};
 use crate::groups;
 use crate::ids;
@@ -41,6 +42,9 @@ pub(super) struct OnTheWay {
     pub(super) request: Request,
     pub(super) outbound: Outbound,
     targets: std::vec::IntoIter<Target>,
+    /// Its place among the direct fetches of its site, once it goes past the upper
+    /// tiers; held to its end.
+    slot: Option<direct::Slot>,
     /// Whom it asks now, and that target's addresses not yet tried.
     target: Option<Target>,
     peers: std::vec::IntoIter<HttpPeer>,
@@ -88,6 +92,7 @@ impl OnTheWay {
         Self {
             outbound,
             targets: targets.into_vec().into_iter(),
+            slot: None,
             target: None,
             peers: Vec::new().into_iter(),
             asked: None,
@@ -172,9 +177,17 @@ impl OnTheWay {
         let Some(target) = self.targets.next() else {
             return Ok(());
         };
-        let by_tier = matches!(self.target, Some(Target::Upper(_)));
-        if by_tier && matches!(target, Target::Origin { .. }) {
-            node.observer.metrics().direct();
+        let site = &self.request.site.config;
+        let to_origin = matches!(target, Target::Origin { .. });
+        if to_origin && self.slot.is_none() && direct::is_direct(node, site) {
+            let wait_ms = node.config.timeouts.answer_ms;
+            self.slot = direct::enter(node, site, false, wait_ms).await;
+            if self.slot.is_none() {
+                self.target = Some(target);
+                self.targets = Vec::new().into_iter();
+                self.failure = Some(SendError::DirectFull);
+                return Err(of_upstream(ErrorType::ConnectError, "no room to go direct"));
+            }
         }
         let host = match &target {
             Target::Origin { pool, .. } => pool.host_header.as_deref(),

@@ -20,6 +20,7 @@ use topology::{Ended, Failure};
 use super::{PeerError, Target, host_only, millis};
 use crate::coding::Encoder;
 use crate::fields::ProxyError;
+use crate::fill::direct::Slot;
 use crate::fill::interim::{self, Teller};
 use crate::state::Node;
 
@@ -45,6 +46,8 @@ pub(crate) enum SendError {
     /// The upper tier would not take this one request, and said so with that
     /// status.
     Declined(StatusCode),
+    /// As many go to the origin itself as the site allows, and as many wait.
+    DirectFull,
     /// We could not build the request.
     Ours,
 }
@@ -65,6 +68,7 @@ impl SendError {
             Self::Unverified => "unverified",
             Self::Refused => "refused",
             Self::Declined(_) => "declined",
+            Self::DirectFull => "direct_full",
             Self::Ours => "ours",
         }
     }
@@ -86,6 +90,7 @@ impl SendError {
                 | StatusCode::URI_TOO_LONG
                 | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             ) => status,
+            Self::DirectFull => StatusCode::SERVICE_UNAVAILABLE,
             error if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -103,16 +108,19 @@ impl SendError {
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
-            Self::Declined(_) | Self::Ours => None,
+            Self::Declined(_) | Self::DirectFull | Self::Ours => None,
         }
     }
 
     /// What it means for the walk over the ways.
     pub(crate) fn ended(self) -> Ended {
         match self {
-            Self::Dns | Self::Tls | Self::ConnectRefused | Self::ConnectTimeout | Self::Ours => {
-                Ended::NothingSent
-            }
+            Self::Dns
+            | Self::Tls
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::DirectFull
+            | Self::Ours => Ended::NothingSent,
             Self::WriteTimeout
             | Self::FirstByteTimeout
             | Self::ReadTimeout
@@ -137,6 +145,7 @@ impl SendError {
             Self::Closed => "connection_terminated",
             Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
             Self::Declined(_) => "http_request_error",
+            Self::DirectFull => "connection_limit_reached",
             Self::Ours => "proxy_internal_error",
         };
         ProxyError::new(kind, format!("{target}: {}", self.explain()))
@@ -156,6 +165,9 @@ impl SendError {
             Self::Unverified => "tier-result does not verify",
             Self::Refused => "it refused our tier-control",
             Self::Declined(_) => "it would not take this request",
+            Self::DirectFull => {
+                "no upper tier answers, and `direct_in_flight_max` fetches are under way here"
+            }
             Self::Ours => "the request could not be built",
         }
     }
@@ -171,6 +183,8 @@ pub(crate) struct Response {
     // Boxed: a session is kilobytes, and responses are passed around.
     session: Box<HttpSession>,
     peer: Box<HttpPeer>,
+    /// Its place among the direct fetches of its site, where it is one.
+    slot: Option<Slot>,
     /// Compresses the body on its way, until its end was given out.
     encoder: Option<Box<Encoder>>,
 }
@@ -251,6 +265,7 @@ async fn send_to(
                     response_ms: node.now_ms(),
                     session: Box::new(session),
                     peer: Box::new(peer.clone()),
+                    slot: None,
                     encoder: None,
                 });
             }
@@ -318,6 +333,17 @@ impl Response {
                 end.transpose()
             }
         }
+    }
+
+    /// Holds a place among the direct fetches for as long as the origin is busy with
+    /// this answer.
+    pub(crate) fn hold(&mut self, slot: Option<Slot>) {
+        self.slot = slot;
+    }
+
+    /// Gives that place back: nothing more is read of this answer.
+    pub(crate) fn give_way(&mut self) {
+        self.slot = None;
     }
 
     /// Compresses the body from its beginning on.

@@ -92,6 +92,17 @@ pub(super) struct Peer {
     pub(super) peer: Arc<str>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Site {
+    pub(super) site: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Held {
+    pub(super) site: Arc<str>,
+    pub(super) then: &'static str,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

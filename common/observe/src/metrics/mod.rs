@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use crate::event::Side;
 use crate::record::{AttemptKind, Done};
 use hot::Hot;
-use labels::{Connection, Peer, Peers, Refused, Rejected, Upstream, Word};
+use labels::{Connection, Held, Peer, Peers, Refused, Rejected, Site, Upstream, Word};
 
 /// How long the control alert stays up after the last rejection or refusal.
 const ALERT_MS: u64 = 60_000;
@@ -36,6 +36,7 @@ pub struct Metrics {
     // are apart, so that the first cannot push the second out.
     claimed_peers: Peers,
     peers: Peers,
+    sites: Peers,
     // The latest time anyone told us, Unix ms; 0 before that.
     latest_ms: AtomicU64,
     // When a control block was last rejected or refused, Unix ms; 0 for never.
@@ -57,6 +58,8 @@ pub struct Metrics {
     resumed: Counter,
     stale_served: Family<Word, Counter>,
     direct: Counter,
+    direct_in_flight: Family<Site, Gauge>,
+    direct_held: Family<Held, Counter>,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
     store_objects: Gauge,
@@ -97,6 +100,11 @@ pub enum UpstreamResult {
 #[derive(Debug)]
 #[must_use = "the fill counts as running until this is dropped"]
 pub struct FillInFlight(Gauge);
+
+/// A fetch past the upper tiers that runs.
+#[derive(Debug)]
+#[must_use = "the fetch counts as running until this is dropped"]
+pub struct DirectInFlight(Gauge);
 
 /// How a fill ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -249,6 +257,21 @@ impl Metrics {
         self.direct.inc();
     }
 
+    /// A fetch past the upper tiers began and runs until the guard is dropped.
+    pub fn direct_begins(&self, site: &str) -> DirectInFlight {
+        let site = self.sites.label(site);
+        let gauge = self.direct_in_flight.get_or_create_owned(&Site { site });
+        gauge.inc();
+        DirectInFlight(gauge)
+    }
+
+    /// A request found every direct fetch of its site taken; `then` is a word of the
+    /// code for what became of it.
+    pub fn direct_held(&self, site: &str, then: &'static str) {
+        let site = self.sites.label(site);
+        self.direct_held.get_or_create(&Held { site, then }).inc();
+    }
+
     /// A purge was asked for; `result` is a word of the code.
     pub fn purge(&self, result: &'static str) {
         self.purges.get_or_create(&[("result", result)]).inc();
@@ -346,6 +369,12 @@ impl Metrics {
 }
 
 impl Drop for FillInFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Drop for DirectInFlight {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -36,6 +36,7 @@ pub(super) fn metrics() -> Metrics {
         hot,
         claimed_peers: Peers::default(),
         peers: Peers::default(),
+        sites: Peers::default(),
         latest_ms: AtomicU64::new(0),
         alert_ms: AtomicU64::new(0),
         control_rejected: t.zero(
@@ -134,6 +135,18 @@ pub(super) fn metrics() -> Metrics {
             "direct",
             "Requests an edge took to an origin past its upper tiers. Any at all \
              means no upper tier gave a verified answer",
+        ),
+        direct_in_flight: t.zero(
+            "direct_in_flight",
+            "Fetches under way past the upper tiers. At the site's \
+             `direct_in_flight_max`, what is stale is served and other requests wait; \
+             mend the upper tiers before raising it",
+        ),
+        direct_held: t.zero(
+            "direct_held",
+            "Requests that found every direct fetch of their site taken, by what became \
+             of them: stale content, a wait, or 503 after one or for want of room to. \
+             Refused ones are visitors with an error; upper tiers or origin are too slow",
         ),
         purges: t.zero(
             "purges",

@@ -98,6 +98,8 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.resumed();
     metrics.stale_served("error");
     metrics.direct();
+    drop(metrics.direct_begins("shop"));
+    metrics.direct_held("shop", "stale");
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
     metrics.connection_opened();
@@ -182,6 +184,11 @@ fn everything_told_is_shown_under_its_name() {
         ("headwater_resumed_total", 1.0),
         (r#"headwater_stale_served_total{why="error"}"#, 1.0),
         ("headwater_direct_total", 1.0),
+        (r#"headwater_direct_in_flight{site="shop"}"#, 0.0),
+        (
+            r#"headwater_direct_held_total{site="shop",then="stale"}"#,
+            1.0,
+        ),
         (r#"headwater_purges_total{result="purged"}"#, 1.0),
         ("headwater_store_bytes", i64::MAX as f64),
         ("headwater_store_objects", 7.0),
