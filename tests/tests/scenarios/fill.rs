@@ -157,6 +157,7 @@ async fn an_uncacheable_answer_lets_everybody_go_at_once() {
         clients.push(asking(edge, "/mine").await);
     }
     all_wait(&topology, 5).await;
+    first.arrivals(1).await;
     assert_eq!(origin.requests("/mine").len(), 1);
     first.open();
     // Nobody answers the other four, and yet all of them arrive: in parallel.
