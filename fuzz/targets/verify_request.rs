@@ -32,6 +32,7 @@ static SEALED: LazyLock<HeaderMap> = LazyLock::new(|| {
     };
     let block = ControlBlock {
         version: control::VERSION,
+        to: Some("upper-1".into()),
         site: "shop".into(),
         pool: "main".into(),
         rev: "r7".into(),
@@ -60,7 +61,7 @@ fn believed(fields: &HeaderMap) -> bool {
         path_and_query: TARGET,
         fields,
     };
-    verify_request(received, &RING, NOW_MS).is_ok()
+    verify_request(received, &RING, "upper-1", NOW_MS).is_ok()
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -48,6 +48,7 @@ impl Forge {
         Self {
             block: ControlBlock {
                 version: control::VERSION,
+                to: Some("upper-1".to_owned()),
                 site: "shop".to_owned(),
                 pool: "shop".to_owned(),
                 rev: sites.expect("the sites file is good").revision,

@@ -71,7 +71,8 @@ impl Message {
 
     /// The message as bytes: with its own `Content-Length` where it has one or
     /// none is needed, in one chunk where it was chunked.
-    pub(crate) fn bytes(&self, bodyless: bool) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self, bodyless: bool) -> Vec<u8> {
         let mut out = head_bytes(&self.start, &self.fields);
         if bodyless {
             return out;

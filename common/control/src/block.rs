@@ -83,6 +83,9 @@ impl fmt::Debug for KeyDigest {
 pub struct ControlBlock {
     /// `v`: the version spoken, [`VERSION`] unless a peer is older.
     pub version: u8,
+    /// `to`: the node that the request is for, so that what was recorded on the way
+    /// to one upper tier is worth nothing at another. A block of version 1 has none.
+    pub to: Option<String>,
     /// `site`: the site's name in the configuration.
     pub site: String,
     /// `pool`: the origin pool's name in the configuration.
@@ -114,8 +117,9 @@ impl ControlBlock {
     ///
     /// # Errors
     /// [`SealError::Unencodable`] for a name that is not printable ASCII, an
-    /// epoch of more than fifteen digits, all-zero trace ids, or a version this
-    /// build does not speak.
+    /// epoch of more than fifteen digits, all-zero trace ids, a version this build
+    /// does not speak, or a receiver that is not there although the version asks
+    /// for one, or the other way round.
     pub fn encode(&self) -> Result<HeaderValue, SealError> {
         if !understood(self.version) {
             return Err(SealError::Unencodable {
@@ -129,10 +133,19 @@ impl ControlBlock {
                 why: "an all-zero id is not valid",
             });
         }
+        if self.to.is_some() != names_receiver(self.version) {
+            return Err(SealError::Unencodable {
+                what: "to",
+                why: "version 2 names the receiver and version 1 cannot",
+            });
+        }
         let trace = self.trace.to_traceparent();
         let mut text = String::with_capacity(256);
         let mut out = DictSerializer::with_buffer(&mut text);
         let _ = out.bare_item(key_ref("v"), self.version);
+        if let Some(to) = &self.to {
+            let _ = out.bare_item(key_ref("to"), sf::string("to", to)?);
+        }
         let _ = out.bare_item(key_ref("site"), sf::string("site", &self.site)?);
         let _ = out.bare_item(key_ref("pool"), sf::string("pool", &self.pool)?);
         let _ = out.bare_item(key_ref("rev"), sf::string("rev", &self.rev)?);
@@ -173,6 +186,9 @@ impl ControlBlock {
         check_version(version)?;
         Ok(Self {
             version,
+            to: names_receiver(version)
+                .then(|| members.string("to").map(str::to_owned))
+                .transpose()?,
             site: members.string("site")?.to_owned(),
             pool: members.string("pool")?.to_owned(),
             rev: members.string("rev")?.to_owned(),
@@ -197,6 +213,11 @@ impl ControlBlock {
             only_if_cached: members.flag("oic")?,
         })
     }
+}
+
+/// Whether a block of this version says whom it is for.
+fn names_receiver(version: u8) -> bool {
+    version >= 2
 }
 
 /// Whether we can read a block of this version: ours, or the one before.

@@ -48,8 +48,9 @@ pub use trace::TraceIds;
 pub use verify::{Received, Verified, verify_request, verify_response};
 
 /// The version of the control block that this build speaks. It also understands
-/// `VERSION - 1`, so that a fleet can be upgraded node by node.
-pub const VERSION: u8 = 1;
+/// `VERSION - 1`, so that a fleet can be upgraded node by node, and answers a
+/// request in the version it came in. Version 2 added `to`.
+pub const VERSION: u8 = 2;
 
 /// How long a signature is valid: `expires - created`, in seconds. Long enough
 /// for a slow connect and a retry inside one attempt, short enough that a

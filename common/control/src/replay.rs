@@ -14,12 +14,18 @@ const REMEMBERED_MS: u64 = (VALIDITY_S + SKEW_S) * 1000;
 
 /// The nonces of the last [`VALIDITY_S`] + [`SKEW_S`] seconds.
 ///
+/// What a process before this one admitted, this one cannot remember. So an unsafe
+/// request that was signed before the guard began is refused: it may have been
+/// executed already. The price is that for as long as an edge's clock is behind
+/// ours, its unsafe requests are refused after a start.
+///
 /// Invariants: an entry takes 48 bytes or so, whatever the nonce's length, and
 /// there are never more than `capacity`. Time that runs backwards forgets
 /// nothing early.
 #[derive(Debug)]
 pub struct ReplayGuard {
     capacity: usize,
+    started_s: u64,
     seen: HashSet<[u8; 16]>,
     /// In the order of admission, which is the order of expiry.
     order: VecDeque<(u64, [u8; 16])>,
@@ -27,11 +33,13 @@ pub struct ReplayGuard {
 }
 
 impl ReplayGuard {
-    /// A guard for at most `capacity` nonces at a time.
+    /// A guard for at most `capacity` nonces at a time that begins at `started_ms`,
+    /// Unix milliseconds.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, started_ms: u64) -> Self {
         Self {
             capacity,
+            started_s: started_ms / 1000,
             seen: HashSet::new(),
             order: VecDeque::new(),
             latest_ms: 0,
@@ -44,7 +52,8 @@ impl ReplayGuard {
     ///
     /// # Errors
     /// `Replayed` for a nonce seen before, and when the memory is full: what can
-    /// no longer be remembered could be sent again, so it is refused. `Malformed`
+    /// no longer be remembered could be sent again, so it is refused. So is what was
+    /// signed in an earlier second than the guard began. `Malformed`
     /// for an unsafe request without a nonce.
     pub fn admit(&mut self, verified: &Verified, now_ms: u64) -> Result<(), Rejection> {
         let Some(nonce) = verified.nonce() else {
@@ -55,6 +64,16 @@ impl ReplayGuard {
                 "an unsafe request carries no nonce: the sender must draw one, or both sides use mutual TLS",
             ));
         };
+        // `created` has whole seconds, so the second of the start itself is let in.
+        if !verified.is_safe() && verified.created_s() < self.started_s {
+            return Err(Rejection::new(
+                Reason::Replayed,
+                format!(
+                    "signed {} s before this node started, so it may have been executed already: set the clocks of both nodes if this goes on",
+                    self.started_s - verified.created_s()
+                ),
+            ));
+        }
         let id = identity(verified.keyid(), nonce);
         self.latest_ms = self.latest_ms.max(now_ms);
         self.forget();

@@ -98,11 +98,15 @@ impl fmt::Debug for SealedRequest {
 }
 
 /// What is needed to verify the answer to a sealed request: that request's own
-/// signature, which the answer must cover, and the key it was made with.
+/// signature, which the answer must cover, the key it was made with, and who was
+/// asked.
 #[derive(Clone)]
 pub struct Receipt {
     pub(crate) signature: Arc<[u8]>,
     pub(crate) key: Arc<Key>,
+    /// The node that was asked, which nobody may answer for. Thin, since a receipt is
+    /// held across every wait for an answer.
+    pub(crate) to: Option<Arc<String>>,
 }
 
 impl fmt::Debug for Receipt {
@@ -180,6 +184,7 @@ pub fn seal(
         receipt: Some(Receipt {
             signature: signature.into(),
             key: Arc::clone(key),
+            to: block.to.clone().map(Arc::new),
         }),
     })
 }

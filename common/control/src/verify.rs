@@ -56,6 +56,7 @@ pub struct Verified {
     block: ControlBlock,
     key: Arc<Key>,
     nonce: Option<String>,
+    created_s: u64,
     safe: bool,
     signature: Box<[u8]>,
 }
@@ -85,6 +86,12 @@ impl Verified {
         self.nonce.as_deref()
     }
 
+    /// When it was signed, Unix seconds, by the sender's clock.
+    #[must_use]
+    pub fn created_s(&self) -> u64 {
+        self.created_s
+    }
+
     /// Whether the method is safe (RFC 9110 §9.2.1): repeating such a request
     /// does no harm, and it needs no nonce.
     #[must_use]
@@ -97,7 +104,8 @@ impl Verified {
     }
 }
 
-/// Verifies a request that claims to come from a tier below; `now_ms` is Unix
+/// Verifies a request that claims to come from a tier below. `own_name` is the
+/// verifying node's, which the block must name as its receiver; `now_ms` is Unix
 /// milliseconds.
 ///
 /// # Errors
@@ -106,6 +114,7 @@ impl Verified {
 pub fn verify_request(
     received: Received<'_>,
     ring: &Keyring,
+    own_name: &str,
     now_ms: u64,
 ) -> Result<Verified, Rejection> {
     let fields = received.fields;
@@ -149,10 +158,17 @@ pub fn verify_request(
             key.node()
         )));
     }
+    if let Some(to) = block.to.as_deref().filter(|to| *to != own_name) {
+        return Err(Rejection::mismatch(format!(
+            "this request is for {to:?}, this node is {own_name:?}: compare `name` in {:?}'s [[upper_tier]] with `name` in this node's file; if they agree, the request was recorded and sent on",
+            block.node
+        )));
+    }
     Ok(Verified {
         block,
         key: Arc::clone(key),
         nonce: input.nonce.map(str::to_owned),
+        created_s: input.created_s,
         safe: received.method.is_safe(),
         signature: member.signature.into(),
     })
@@ -202,6 +218,12 @@ pub fn verify_response(
     message.check_complete(&input, exempt_in_response)?;
     message.check_signature(&input, key)?;
 
+    if let Some(asked) = receipt.to.as_deref().filter(|asked| **asked != result.node) {
+        return Err(Rejection::mismatch(format!(
+            "the request was for {asked:?} and {:?} answers: compare `name` in this node's [[upper_tier]] with `name` in the upper tier's file",
+            result.node
+        )));
+    }
     if key.algorithm() == Algorithm::Ed25519 && key.node() != result.node {
         return Err(Rejection::mismatch(format!(
             "Tier-Result speaks for node {:?} and the key {:?} belongs to {:?}: a node signs with its own key",

@@ -213,9 +213,11 @@ pub(crate) fn seal(
             }
             Ok(control::seal_for_origin(outgoing))
         }
-        Target::Upper(_) => {
+        Target::Upper(at) => {
+            let upper = node.upstreams.uppers.get(*at).ok_or(SendError::Ours)?;
             let block = ControlBlock {
                 version: control::VERSION,
+                to: Some(upper.config.name.clone()),
                 site: outbound.site.clone(),
                 pool: outbound.pool.clone(),
                 rev: outbound.rev.clone(),

@@ -82,14 +82,14 @@ impl Node {
             variants_max: config.store.variants_max,
         });
         Arc::new(Self {
-            clock,
             upstreams: Upstreams::new(&config),
             live: ArcSwap::from_pointee(live),
             store,
             flights: Flights::default(),
             directs: Directs::default(),
             observer,
-            replay: Mutex::new(ReplayGuard::new(NONCES_MAX)),
+            replay: Mutex::new(ReplayGuard::new(NONCES_MAX, clock.now_ms())),
+            clock,
             purged: Recent::default(),
             oversized: Recent::default(),
             draining,

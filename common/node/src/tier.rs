@@ -28,7 +28,7 @@ pub(crate) fn admit(
         path_and_query,
         fields,
     };
-    control::verify_request(received, &live.keyring, now_ms)
+    control::verify_request(received, &live.keyring, node.name(), now_ms)
         .and_then(|verified| {
             if !method.is_safe() {
                 node.replay.lock().admit(&verified, now_ms)?;
@@ -108,7 +108,8 @@ pub(crate) fn sign_fields(
         .and_then(|date| http_cache::date::parse(date.as_bytes()))
         .map(|date_ms| date_ms / 1000);
     let result = TierResult {
-        version: control::VERSION,
+        // An edge that is still of the version before could not read ours.
+        version: verified.block().version,
         node: node.name().to_owned(),
         outcome,
         age_ms,

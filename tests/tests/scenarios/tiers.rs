@@ -1,7 +1,7 @@
 //! The upper tier's door: what is refused there, under which name, and that
 //! refusing costs nobody else anything.
 
-use tests::{Client, Forge, Origin, Reply, Topology, get};
+use tests::{Client, Forge, Hop, Origin, Reply, Topology, ask, get};
 
 /// A forged request, and the reason under which it must be refused.
 struct Refused {
@@ -80,7 +80,7 @@ fn everything_refused(topology: &Topology) -> Vec<Refused> {
         ),
         refused(
             "a version nobody knows",
-            with(&good, "tier-control: v=1", "tier-control: v=99"),
+            with(&good, "tier-control: v=2", "tier-control: v=99"),
             "malformed",
         ),
         refused(
@@ -121,6 +121,11 @@ fn everything_refused(topology: &Topology) -> Vec<Refused> {
         refused(
             "another edge's name",
             as_edge_2.signed_by(&stolen).bytes(),
+            "mismatch",
+        ),
+        refused(
+            "recorded on the way to another node",
+            bent(&|forge| forge.block.to = Some("upper-2".to_owned())),
             "mismatch",
         ),
         refused(
@@ -243,6 +248,83 @@ async fn a_recorded_unsafe_request_is_refused_the_second_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_on_the_way_to_one_upper_tier_is_worth_nothing_at_another() {
+    let origin = Origin::start().await;
+    origin.always("/order", Reply::new(204));
+    let mut topology = Topology::new(&origin)
+        .uppers(2)
+        .hop(Hop::Messages)
+        .start()
+        .await;
+    topology.expects_rejections();
+    let order = ask("POST", "/order").body("one");
+    assert_eq!(topology.edge(1).ask(&order).await.status, 204);
+    let (asked, other) = match topology.relay(1).exchanges().first() {
+        Some(_) => (1, 2),
+        None => (2, 1),
+    };
+    let recorded = topology.relay(asked).exchanges()[0].request.bytes(false);
+    let mut client = topology.upper(other).client().await;
+    client.send(&recorded).await;
+    let answer = client.response_to("POST").await;
+    let proxy_status = answer.says("Proxy-Status");
+    assert_eq!(answer.status, 403, "{proxy_status}");
+    for words in [
+        "tier-control mismatch".to_owned(),
+        format!("this request is for upper-{asked}, this node is upper-{other}"),
+    ] {
+        assert!(proxy_status.contains(&words), "{words}: {proxy_status}");
+    }
+    assert_eq!(origin.requests("/order").len(), 1, "ordered once");
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_node_executes_nothing_from_before_its_start() {
+    let origin = Origin::start().await;
+    origin.always("/order", Reply::new(204));
+    let mut topology = Topology::new(&origin).start().await;
+    topology.expects_rejections();
+    let signed = |ago_ms: u64| {
+        let mut forge = Forge::new(topology.folder(), "edge-1", "POST", "/order");
+        forge.now_ms -= ago_ms;
+        forge.bytes()
+    };
+    // The node of this topology has just been started, and remembers no nonce.
+    for (bytes, status, named) in [
+        (signed(20_000), 403, "tier-control replayed"),
+        (signed(0), 204, ""),
+    ] {
+        let mut client = topology.upper(1).client().await;
+        client.send(&bytes).await;
+        let answer = client.response_to("POST").await;
+        assert_eq!(answer.status, status);
+        assert!(answer.says("Proxy-Status").contains(named), "{answer:?}");
+    }
+    assert_eq!(origin.requests("/order").len(), 1);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_of_the_version_before_is_understood_and_answered_in_it() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::fresh("content"));
+    let topology = Topology::new(&origin).start().await;
+    for method in ["GET", "POST"] {
+        let mut forge = Forge::new(topology.folder(), "edge-1", method, "/a");
+        forge.block.version = control::VERSION - 1;
+        forge.block.to = None;
+        let mut client = topology.upper(1).client().await;
+        client.send(forge.bytes()).await;
+        let answer = client.response_to(method).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let version = format!("v={},", control::VERSION - 1);
+        assert!(answer.says("Tier-Result").starts_with(&version));
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hop_count_beyond_the_limit_is_a_loop() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));
@@ -330,7 +412,7 @@ async fn ed25519_signs_in_both_directions() {
     assert_eq!(
         topology
             .edge(1)
-            .ask(&tests::ask("POST", "/b").body("x"))
+            .ask(&ask("POST", "/b").body("x"))
             .await
             .status,
         204

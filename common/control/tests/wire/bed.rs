@@ -56,6 +56,7 @@ pub(crate) fn signing_key(ring: &Keyring, node: &str) -> Arc<Key> {
 pub(crate) fn block() -> ControlBlock {
     ControlBlock {
         version: control::VERSION,
+        to: Some("upper-1".into()),
         site: "shop".into(),
         pool: "main".into(),
         rev: "r7".into(),
@@ -137,6 +138,15 @@ impl Wire {
     }
 
     pub(crate) fn verify(&self, ring: &Keyring, now_ms: u64) -> Result<Verified, Rejection> {
+        self.verify_at("upper-1", ring, now_ms)
+    }
+
+    pub(crate) fn verify_at(
+        &self,
+        node: &str,
+        ring: &Keyring,
+        now_ms: u64,
+    ) -> Result<Verified, Rejection> {
         verify_request(
             Received {
                 method: &self.method,
@@ -145,6 +155,7 @@ impl Wire {
                 fields: &self.fields,
             },
             ring,
+            node,
             now_ms,
         )
     }

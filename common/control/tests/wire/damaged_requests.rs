@@ -115,7 +115,7 @@ fn every_damage_is_noticed_under_its_own_name() {
         ),
         (
             "a background refresh",
-            rewrite(tier_control, "v=1", "v=1, bg"),
+            rewrite(tier_control, "v=2", "v=2, bg"),
             Reason::BadSignature,
         ),
         (
@@ -130,7 +130,7 @@ fn every_damage_is_noticed_under_its_own_name() {
         ),
         (
             "a later version",
-            rewrite(tier_control, "v=1", "v=2"),
+            rewrite(tier_control, "v=2", "v=3"),
             Reason::Malformed,
         ),
         (

@@ -46,6 +46,7 @@ prop_compose! {
         let [background, only_if_cached] = flags;
         ControlBlock {
             version: control::VERSION,
+            to: Some("upper-1".into()),
             site, pool, rev,
             key: KeyDigest(key),
             hop,
@@ -179,11 +180,13 @@ proptest! {
         let sealed = seal(sent, &block, &signing_key(&ring, "edge-1"), nonce, NOW_MS).unwrap();
         let verified = Wire::of(&sealed).verify(&ring, NOW_MS).unwrap();
         prop_assert_eq!(verified.block(), &block);
-        prop_assert!(ReplayGuard::new(1).admit(&verified, NOW_MS).is_ok());
+        prop_assert!(ReplayGuard::new(1, NOW_MS).admit(&verified, NOW_MS).is_ok());
 
         let mut answer = down;
         answer.remove("connection");
         let status = StatusCode::OK;
+        // Whoever is asked answers.
+        let result = TierResult { node: "upper-1".into(), ..result };
         sign_response(status, &mut answer, &result, &verified, None, NOW_MS).unwrap();
         let receipt = sealed.receipt().unwrap();
         let read = verify_response(status, &answer, receipt, &ring, NOW_MS).unwrap();

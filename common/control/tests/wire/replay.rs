@@ -27,7 +27,7 @@ fn reason(outcome: Result<(), control::Rejection>) -> Option<Reason> {
 
 #[test]
 fn a_nonce_is_admitted_once_per_key() {
-    let mut guard = ReplayGuard::new(10);
+    let mut guard = ReplayGuard::new(10, NOW_MS);
     assert_eq!(
         reason(guard.admit(&post("a", Some(1), NOW_MS), NOW_MS)),
         None
@@ -51,7 +51,7 @@ fn a_nonce_is_admitted_once_per_key() {
 
 #[test]
 fn an_unsafe_request_needs_a_nonce_and_a_safe_one_does_not() {
-    let mut guard = ReplayGuard::new(10);
+    let mut guard = ReplayGuard::new(10, NOW_MS);
     assert_eq!(
         reason(guard.admit(&post("a", None, NOW_MS), NOW_MS)),
         Some(Reason::Malformed)
@@ -69,7 +69,7 @@ fn a_nonce_is_forgotten_only_when_its_signature_is_worthless() {
     // Signed by a clock 10 s ahead: valid until 40 s from now.
     let ahead = post("a", Some(1), NOW_MS + 10_000);
     for (later_ms, expected) in [(40_000, Some(Reason::Replayed)), (40_001, None)] {
-        let mut guard = ReplayGuard::new(1);
+        let mut guard = ReplayGuard::new(1, NOW_MS);
         guard.admit(&ahead, NOW_MS).unwrap();
         assert_eq!(reason(guard.admit(&ahead, NOW_MS + later_ms)), expected);
     }
@@ -77,7 +77,7 @@ fn a_nonce_is_forgotten_only_when_its_signature_is_worthless() {
 
 #[test]
 fn a_clock_that_runs_back_forgets_nothing() {
-    let mut guard = ReplayGuard::new(10);
+    let mut guard = ReplayGuard::new(10, NOW_MS);
     let request = post("a", Some(1), NOW_MS);
     guard.admit(&request, NOW_MS).unwrap();
     guard
@@ -90,8 +90,24 @@ fn a_clock_that_runs_back_forgets_nothing() {
 }
 
 #[test]
+fn what_was_signed_before_the_start_is_not_admitted() {
+    let mut guard = ReplayGuard::new(10, NOW_MS + 500);
+    // The same second is as close as `created` can tell.
+    let since = post("a", Some(1), NOW_MS);
+    assert_eq!(reason(guard.admit(&since, NOW_MS + 600)), None);
+    let before = post("a", Some(2), NOW_MS - 1);
+    let refused = guard.admit(&before, NOW_MS + 600).unwrap_err();
+    assert_eq!(refused.reason, Reason::Replayed);
+    assert!(
+        refused.detail.contains("before this node started"),
+        "{refused}"
+    );
+    assert_eq!(guard.len(), 1);
+}
+
+#[test]
 fn a_full_memory_refuses_and_has_room_again_later() {
-    let mut guard = ReplayGuard::new(2);
+    let mut guard = ReplayGuard::new(2, NOW_MS);
     guard.admit(&post("a", Some(1), NOW_MS), NOW_MS).unwrap();
     guard.admit(&post("a", Some(2), NOW_MS), NOW_MS).unwrap();
     let third = post("a", Some(3), NOW_MS);

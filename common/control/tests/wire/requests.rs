@@ -205,16 +205,42 @@ fn keys_rotate_without_a_refused_request() {
 fn the_version_before_ours_is_understood() {
     let mut older = block();
     older.version = control::VERSION - 1;
+    older.to = None;
     let key = signing_key(&edge_ring(), "edge-1");
     let sealed = seal(outgoing(), &older, &key, None, NOW_MS).unwrap();
     let verified = Wire::of(&sealed).verify(&edge_ring(), NOW_MS).unwrap();
     assert_eq!(verified.block().version, control::VERSION - 1);
+    assert_eq!(verified.block().to, None);
+}
+
+#[test]
+fn a_request_is_good_at_the_node_it_names_alone() {
+    let wire = Wire::of(&sealed());
+    wire.verify(&edge_ring(), NOW_MS).unwrap();
+    let elsewhere = wire.verify_at("upper-2", &edge_ring(), NOW_MS).unwrap_err();
+    assert_eq!(elsewhere.reason, Reason::Mismatch);
+    for words in [
+        "is for \"upper-1\"",
+        "this node is \"upper-2\"",
+        "compare `name`",
+    ] {
+        assert!(elsewhere.detail.contains(words), "{elsewhere}");
+    }
+    // Nobody can turn a block into one that names nobody.
+    let mut bent = Wire::of(&sealed());
+    bent.rewrite("tier-control", "v=2, to=\"upper-1\"", "v=1");
+    let bent = bent.verify_at("upper-2", &edge_ring(), NOW_MS).unwrap_err();
+    assert_eq!(bent.reason, Reason::BadSignature);
+    let mut open = Wire::of(&sealed());
+    open.rewrite("tier-control", "to=", "tu=");
+    let open = open.verify(&edge_ring(), NOW_MS).unwrap_err();
+    assert_eq!(open.reason, Reason::Malformed);
 }
 
 #[test]
 fn a_later_version_says_which_node_to_upgrade() {
     let mut wire = Wire::of(&sealed());
-    wire.rewrite("tier-control", "v=1", "v=2");
+    wire.rewrite("tier-control", "v=2", "v=3");
     let rejection = wire.verify(&edge_ring(), NOW_MS).unwrap_err();
     assert!(
         rejection.detail.contains("upgrade this node"),
@@ -236,12 +262,13 @@ fn what_cannot_be_sealed_says_why() {
         Err(SealError::KeyOfAnotherNode { .. })
     ));
     type Change = fn(&mut control::ControlBlock);
-    let unencodable: [(&str, Change); 5] = [
+    let unencodable: [(&str, Change); 6] = [
         ("site", |b| b.site = "größe".into()),
         ("rev", |b| b.rev = "a\nb".into()),
         ("epoch", |b| b.epoch = 1_000_000_000_000_000),
         ("trace", |b| b.trace.span_id = [0; 8]),
-        ("v", |b| b.version = 2),
+        ("v", |b| b.version = 3),
+        ("to", |b| b.to = None),
     ];
     for (key, change) in unencodable {
         match seal_block(change) {

@@ -105,6 +105,36 @@ fn a_result_without_a_cache_behind_it_has_neither_age_nor_date() {
 }
 
 #[test]
+fn nobody_answers_for_the_node_that_was_asked() {
+    let (edge, upper) = ed25519_rings();
+    for (edge, upper) in [(edge_ring(), edge_ring()), (edge, upper)] {
+        let mut exchange = Exchange::between(edge, &upper, "/a");
+        let other = TierResult {
+            node: "upper-2".into(),
+            ..result()
+        };
+        let twin = generate_for("upper-2");
+        let (status, verified) = (exchange.status, &exchange.verified);
+        let own = twin.signing("upper-2");
+        sign_response(status, &mut exchange.fields, &other, verified, own, NOW_MS).unwrap();
+        if upper.signing("upper-1").is_some() {
+            exchange.edge = twin;
+        }
+        let rejection = exchange.verify(NOW_MS).unwrap_err();
+        assert_eq!(rejection.reason, Reason::Mismatch);
+        assert!(
+            rejection.detail.contains("\"upper-2\" answers"),
+            "{rejection}"
+        );
+    }
+}
+
+fn generate_for(node: &str) -> Keyring {
+    let key = control::generate(control::Algorithm::Ed25519, node, "twin").unwrap();
+    ring(&key.private_line)
+}
+
+#[test]
 fn signing_again_replaces_what_was_there() {
     let mut exchange = Exchange::hmac();
     exchange
@@ -204,7 +234,7 @@ fn every_damage_is_noticed_under_its_own_name() {
         ),
         (
             "a later version",
-            rewrite("tier-result", "v=1", "v=2"),
+            rewrite("tier-result", "v=2", "v=3"),
             Reason::Malformed,
         ),
         (
@@ -413,7 +443,7 @@ fn a_result_that_cannot_be_written_says_which_part() {
         ("node", |r| r.node = "\u{1}".into()),
         ("outcome", |r| r.outcome = "two words".into()),
         ("age_ms", |r| r.age_ms = Some(u64::MAX)),
-        ("v", |r| r.version = 2),
+        ("v", |r| r.version = 3),
     ];
     for (key, change) in table {
         let mut result = result();

@@ -9,7 +9,7 @@ use ring::hmac;
 
 use crate::bed::{NOW_MS, Wire, block, edge_ring, fields, result, signing_key};
 
-const CONTROL: &str = r#"v=1, site="shop", pool="main", rev="r7", key=:W/jQURAFpGqj54jqQWcxfw==:, hop=1, node="edge-1", epoch=42, scheme=https, trace="00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01", bg, oic"#;
+const CONTROL: &str = r#"v=2, to="upper-1", site="shop", pool="main", rev="r7", key=:W/jQURAFpGqj54jqQWcxfw==:, hop=1, node="edge-1", epoch=42, scheme=https, trace="00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01", bg, oic"#;
 
 const REQUEST_PARAMS: &str = r#"("@method" "@authority" "@path" "@query" "tier-control" "accept" "traceparent");created=1800000000;expires=1800000030;keyid="edge-1-a";alg="hmac-sha256";nonce="BwcHBwcHBwcHBwcHBwcHBw==";tag="headwater-request""#;
 
@@ -22,7 +22,7 @@ const REQUEST_BASE: &str = r#""@method": POST
 "traceparent": 00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01
 "@signature-params": PARAMS"#;
 
-const RESULT: &str = r#"v=1, node="upper-1", outcome=hit, age_ms=1500, date=1799999990, epoch=42"#;
+const RESULT: &str = r#"v=2, node="upper-1", outcome=hit, age_ms=1500, date=1799999990, epoch=42"#;
 
 const RESPONSE_PARAMS: &str = r#"("@status" "tier-result" "cache-control" "set-cookie";bs "signature";req;key="tier");created=1800000000;expires=1800000030;keyid="edge-1-a";alg="hmac-sha256";tag="headwater-response""#;
 

@@ -386,7 +386,9 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
         }
         Reason::UnknownKey => "give both nodes the same key file and send SIGHUP",
         Reason::Mismatch => "compare the sites files and node names of both nodes",
-        Reason::Replayed => "find who sends recorded requests to this node",
+        Reason::Replayed => {
+            "find who sends recorded requests to this node; soon after its start, compare the clocks"
+        }
     }
 }
 
