@@ -104,6 +104,20 @@ impl Authority {
         self.handshake(stream, name, offered).await
     }
 
+    /// As [`Authority::connect`]; None when this authority did not vouch for what the
+    /// node shows.
+    pub async fn try_connect(
+        &self,
+        address: SocketAddr,
+        name: &str,
+        offered: &[&str],
+    ) -> Option<Box<dyn Stream>> {
+        let stream = within(10, TcpStream::connect(address)).await;
+        let handshake = self.connecting(stream.ok()?, name, offered);
+        let stream = within(10, handshake).await.ok()?;
+        Some(Box::new(stream))
+    }
+
     /// As [`Authority::connect`], over a connection that is there already.
     ///
     /// # Panics
@@ -114,6 +128,19 @@ impl Authority {
         name: &str,
         offered: &[&str],
     ) -> (Box<dyn Stream>, Option<String>) {
+        let handshake = self.connecting(stream, name, offered);
+        let stream = within(10, handshake).await.expect("the handshake succeeds");
+        let agreed = stream.get_ref().1.alpn_protocol();
+        let agreed = agreed.map(|one| String::from_utf8_lossy(one).into_owned());
+        (Box::new(stream), agreed)
+    }
+
+    fn connecting(
+        &self,
+        stream: TcpStream,
+        name: &str,
+        offered: &[&str],
+    ) -> tokio_rustls::Connect<TcpStream> {
         let mut roots = RootCertStore::empty();
         let own = CertificateDer::from_pem_slice(self.pem.as_bytes()).expect("our own PEM");
         roots.add(own).expect("our own certificate");
@@ -125,10 +152,6 @@ impl Authority {
             .with_no_client_auth();
         config.alpn_protocols = offered.iter().map(|one| one.as_bytes().to_vec()).collect();
         let name = ServerName::try_from(name.to_owned()).expect("the name is a good name");
-        let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        let stream = within(10, handshake).await.expect("the handshake succeeds");
-        let agreed = stream.get_ref().1.alpn_protocol();
-        let agreed = agreed.map(|one| String::from_utf8_lossy(one).into_owned());
-        (Box::new(stream), agreed)
+        TlsConnector::from(Arc::new(config)).connect(name, stream)
     }
 }

@@ -15,6 +15,7 @@
 
 mod admin;
 mod answer;
+mod certificates;
 mod clock;
 mod coding;
 mod door;

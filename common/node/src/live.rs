@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use control::Keyring;
 
+use crate::certificates::Kept;
 use crate::policies::Policies;
 use crate::upstream::tls::PeerTls;
 
@@ -26,7 +27,7 @@ pub(crate) struct Site {
     pub(crate) config: Arc<config::Site>,
     pub(crate) policies: Policies,
     /// TLS towards its pool, where the pool wants it.
-    pub(crate) origin_tls: Option<Arc<PeerTls>>,
+    pub(crate) origin_tls: Option<Arc<Kept<PeerTls>>>,
     /// Revision of the configuration it came from.
     pub(crate) rev: String,
 }
@@ -86,7 +87,7 @@ impl Live {
 fn origin_tls(
     sites: &config::Sites,
     problems: &mut Vec<String>,
-) -> HashMap<String, Arc<PeerTls>, ahash::RandomState> {
+) -> HashMap<String, Arc<Kept<PeerTls>>, ahash::RandomState> {
     let mut loaded = HashMap::default();
     let mut seen = HashSet::new();
     for site in sites.all() {
@@ -94,7 +95,7 @@ fn origin_tls(
         let Some(tls) = pool.tls.as_ref().filter(|_| seen.insert(&pool.name)) else {
             continue;
         };
-        match PeerTls::load(tls) {
+        match PeerTls::kept(tls) {
             Ok(tls) => {
                 loaded.insert(pool.name.clone(), Arc::new(tls));
             }

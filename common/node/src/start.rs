@@ -17,12 +17,14 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::Admin;
+use crate::certificates::{self, Renewable};
 use crate::clock::Clock;
 use crate::door::accept::{Listening, accept};
 use crate::door::tls;
 use crate::live::Live;
 use crate::pass::{Pass, Proxy};
 use crate::state::Node;
+use crate::upstream::Upstreams;
 use crate::upstream::millis;
 
 /// Ways one passed request may try, pingora's count included.
@@ -115,6 +117,8 @@ pub struct Running {
     admin: SocketAddr,
     admin_task: JoinHandle<()>,
     draining: watch::Sender<bool>,
+    /// What the listeners show.
+    certificates: Vec<Arc<dyn Renewable>>,
     config_path: Option<PathBuf>,
 }
 
@@ -146,6 +150,7 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             "no key to sign with: make one with `headwater keygen {name}` and name its file in [keys]"
         )]));
     }
+    let upstreams = Upstreams::new(&config).map_err(material)?;
     let (draining, watch_draining) = watch::channel(false);
     let observer = Observer::start(Settings {
         fault: options.observer_fault,
@@ -157,27 +162,28 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
     let node = Node::new(
         config,
         live,
+        upstreams,
         observer,
         options.clock,
         watch_draining.clone(),
     );
-    let problems = node.upstreams.tls_problems();
-    if !problems.is_empty() {
-        return Err(material(problems));
-    }
     let mut listeners = Vec::new();
     let mut addresses = Vec::new();
+    let mut certificates: Vec<Arc<dyn Renewable>> = Vec::new();
     for listener in &node.config.listeners {
         let socket = bind(&name, "visitors", listener.address).await?;
         addresses.push(socket.local_addr().unwrap_or(listener.address));
         let acceptor = listener
             .tls
             .as_ref()
-            .map(|tls| tls::acceptor(tls, listener.http2))
+            .map(|tls| tls::kept(tls, listener.http2).map(Arc::new))
             .transpose()
             .map_err(|problem| material(vec![problem]))?;
+        if let Some(acceptor) = &acceptor {
+            certificates.push(Arc::clone(acceptor) as Arc<dyn Renewable>);
+        }
         let listening = Listening {
-            tls: acceptor.map(Arc::new),
+            tls: acceptor,
             proxy_protocol: listener.proxy_protocol,
             http2: listener.http2,
         };
@@ -197,6 +203,11 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             watch_draining.clone(),
         ));
     }
+    tokio::spawn(certificates::watch(
+        Arc::clone(&node),
+        certificates.clone(),
+        watch_draining,
+    ));
     let admin_task = tokio::spawn(serve_admin(Arc::clone(&node), admin_socket, admin));
     for warning in warnings {
         let event = Event::Note {
@@ -214,6 +225,7 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         admin,
         admin_task,
         draining,
+        certificates,
         config_path: options.config_path,
     })
 }
@@ -237,7 +249,7 @@ impl Running {
         self.admin
     }
 
-    /// Loads sites and keys anew, whole, and swaps them in one step.
+    /// Loads sites, keys and certificates anew, whole, and swaps them in one step.
     ///
     /// # Errors
     /// Every problem found, one a line. Nothing has changed then.
@@ -245,7 +257,7 @@ impl Running {
         let outcome = self.load_anew();
         let event = match &outcome {
             Ok(()) => Event::Reloaded {
-                what: "sites and keys".to_owned(),
+                what: "sites, keys and certificates".to_owned(),
             },
             Err(why) => Event::ReloadFailed { why: why.clone() },
         };
@@ -269,6 +281,18 @@ impl Running {
                 self.node.name()
             ));
         }
+        // Everything is read before anything is in force. What belongs to the pools
+        // came with `live`.
+        let kept = certificates::own(&self.node, &self.certificates);
+        let (read, problems): (Vec<_>, Vec<_>) = kept
+            .iter()
+            .map(|certificates| certificates.renewed())
+            .partition(Result::is_ok);
+        if !problems.is_empty() {
+            let problems: Vec<_> = problems.into_iter().filter_map(Result::err).collect();
+            return Err(problems.join("\n"));
+        }
+        read.into_iter().flatten().for_each(|accept| accept());
         self.node.live.store(Arc::new(live));
         Ok(())
     }

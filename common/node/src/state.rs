@@ -72,6 +72,7 @@ impl Node {
     pub(crate) fn new(
         config: config::Node,
         live: Live,
+        upstreams: Upstreams,
         observer: Observer,
         clock: Clock,
         draining: watch::Receiver<bool>,
@@ -82,7 +83,7 @@ impl Node {
             variants_max: config.store.variants_max,
         });
         Arc::new(Self {
-            upstreams: Upstreams::new(&config),
+            upstreams,
             live: ArcSwap::from_pointee(live),
             store,
             flights: Flights::default(),

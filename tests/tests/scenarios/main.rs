@@ -9,6 +9,7 @@
 mod admin;
 mod bodies;
 mod bounds;
+mod certificates;
 mod chain;
 mod claims;
 mod commands;

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::h1::Door;
 use super::proxy_protocol::{self, Parsed};
 use super::{Conn, h2};
+use crate::certificates::Kept;
 use crate::pass::Proxy;
 use crate::state::Node;
 use crate::upstream::millis;
@@ -26,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a listening socket is spoken to.
 pub(crate) struct Listening {
-    pub(crate) tls: Option<Arc<Acceptor>>,
+    pub(crate) tls: Option<Arc<Kept<Acceptor>>>,
     pub(crate) proxy_protocol: bool,
     pub(crate) http2: bool,
 }
@@ -138,6 +139,7 @@ async fn open(
     let stream: Stream = match &listening.tls {
         None => Box::new(socket),
         Some(acceptor) => {
+            let acceptor = acceptor.now();
             match pingora_timeout::timeout(patience, acceptor.tls_handshake(socket)).await {
                 Ok(Ok(stream)) => Box::new(stream),
                 Ok(Err(_)) | Err(_) => {

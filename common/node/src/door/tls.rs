@@ -1,5 +1,6 @@
 //! TLS at the door: PEM files into pingora's acceptor.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::ListenerTls;
@@ -7,10 +8,20 @@ use pingora_core::listeners::tls::Acceptor;
 use rustls::RootCertStore;
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 
+use crate::certificates::Kept;
 use crate::upstream::tls::{certificates, private_key};
 
-/// The acceptor of a listener. An error names the file and what is wrong with it.
-pub(crate) fn acceptor(tls: &ListenerTls, http2: bool) -> Result<Acceptor, String> {
+/// The acceptor of a listener, which follows its files. An error names the file and
+/// what is wrong with it.
+pub(crate) fn kept(tls: &ListenerTls, http2: bool) -> Result<Kept<Acceptor>, String> {
+    let files = [&tls.certificate, &tls.key]
+        .into_iter()
+        .chain(&tls.client_ca);
+    let own = tls.clone();
+    Kept::load(files.map(PathBuf::as_path), move || acceptor(&own, http2))
+}
+
+fn acceptor(tls: &ListenerTls, http2: bool) -> Result<Acceptor, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -30,7 +30,7 @@ use crate::request::Request;
 use crate::seal::{Outbound, Purpose, seal};
 use crate::state::Node;
 use crate::upstream::send::{SendError, framing_is_sound, wire_header};
-use crate::upstream::{PeerError, Target, host_only, millis};
+use crate::upstream::{Target, host_only, millis};
 
 /// How long an upgraded connection may be silent. What is spoken on it has its own
 /// signs of life, and HTTP's patience does not apply.
@@ -201,11 +201,8 @@ impl OnTheWay {
                 self.peers = peers.into_vec().into_iter();
                 Ok(())
             }
-            Err(problem) => {
-                let failure = match problem {
-                    PeerError::Dns(_) => SendError::Dns,
-                    PeerError::Tls(_) => SendError::Tls,
-                };
+            Err(_) => {
+                let failure = SendError::Dns;
                 self.failed(node, failure, true);
                 let mut error = Error::explain(ErrorType::ConnectError, "no address");
                 error.as_up();

@@ -18,6 +18,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 use topology::{Candidates, Failure, Health, HealthRules, State, Transition};
 
+use crate::certificates::Kept;
 use crate::state::Node;
 use resolve::Resolver;
 use tls::PeerTls;
@@ -50,7 +51,7 @@ impl std::fmt::Debug for Upstreams {
 #[derive(Debug)]
 pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
-    tls: Option<Result<Arc<PeerTls>, String>>,
+    pub(crate) tls: Option<Arc<Kept<PeerTls>>>,
     health: Mutex<Watched>,
 }
 
@@ -100,43 +101,38 @@ pub(crate) enum Target {
         pool: Arc<OriginPool>,
         server: usize,
         /// TLS towards the pool, where it wants it.
-        tls: Option<Arc<PeerTls>>,
+        tls: Option<Arc<Kept<PeerTls>>>,
     },
 }
 
 impl Upstreams {
-    pub(crate) fn new(config: &config::Node) -> Self {
-        let uppers: Vec<Upper> = config
-            .upper_tiers
-            .iter()
-            .map(|upper| Upper {
-                tls: upper
-                    .tls
-                    .as_ref()
-                    .map(|tls| PeerTls::load(tls).map(Arc::new)),
+    /// Ready to ask, or what is wrong with the TLS files towards upper tiers.
+    pub(crate) fn new(config: &config::Node) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut uppers = Vec::with_capacity(config.upper_tiers.len());
+        for upper in &config.upper_tiers {
+            let tls = upper.tls.as_ref().map(PeerTls::kept).transpose();
+            let tls = tls.unwrap_or_else(|problem| {
+                problems.push(format!("upper tier {}: {problem}", upper.name));
+                None
+            });
+            uppers.push(Upper {
                 config: upper.clone(),
+                tls: tls.map(Arc::new),
                 health: Mutex::new(Watched::new()),
-            })
-            .collect();
+            });
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let names = uppers.iter().map(|upper| upper.config.name.as_str());
-        Self {
+        Ok(Self {
             connector: Connector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS_MAX))),
             resolver: Resolver::new(config.name_servers.clone()),
             candidates: Candidates::new(names),
             uppers,
             origins: Mutex::default(),
-        }
-    }
-
-    /// What is wrong with the TLS files towards upper tiers, if anything.
-    pub(crate) fn tls_problems(&self) -> Vec<String> {
-        self.uppers
-            .iter()
-            .filter_map(|upper| match &upper.tls {
-                Some(Err(problem)) => Some(problem.clone()),
-                _ => None,
-            })
-            .collect()
+        })
     }
 
     /// Claims the trial of an upper tier whose time down is over; true for one
@@ -262,31 +258,30 @@ impl Target {
         }
     }
 
-    /// Peers for pingora's connector, one for each address, in order. `host` is
+    /// Peers for pingora's connector, one for each address, in order; or why there
+    /// is no address. `host` is
     /// the authority that will be sent, for SNI where the pool names none.
     pub(crate) async fn peers(
         &self,
         node: &Node,
         host: &str,
         now_ms: u64,
-    ) -> Result<SmallVec<[HttpPeer; 2]>, PeerError> {
+    ) -> Result<SmallVec<[HttpPeer; 2]>, String> {
         self.take_turn(node, now_ms);
         let tls = match self {
             Self::Upper(at) => node
                 .upstreams
                 .uppers
                 .get(*at)
-                .and_then(|upper| upper.tls.clone())
-                .transpose()
-                .map_err(PeerError::Tls)?,
-            Self::Origin { tls, .. } => tls.clone(),
+                .and_then(|upper| upper.tls.as_ref()),
+            Self::Origin { tls, .. } => tls.as_ref(),
         };
+        let tls = tls.map(|tls| tls.now());
         let addresses = node
             .upstreams
             .resolver
             .resolve(&self.address(node), node.config.timeouts.connect_ms, now_ms)
-            .await
-            .map_err(PeerError::Dns)?;
+            .await?;
         Ok(addresses
             .into_iter()
             .map(|address| peer(node, address, tls.as_deref(), host))
@@ -333,13 +328,6 @@ impl Target {
             }
         }
     }
-}
-
-/// Why no connection could even be tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PeerError {
-    Dns(String),
-    Tls(String),
 }
 
 fn peer(node: &Node, address: SocketAddr, tls: Option<&PeerTls>, host: &str) -> HttpPeer {
@@ -401,7 +389,7 @@ mod tests {
             std::path::Path::new("edge.toml"),
             config::Role::Edge,
         );
-        let upstreams = Upstreams::new(&config.unwrap().node);
+        let upstreams = Upstreams::new(&config.unwrap().node).unwrap();
         let pool = OriginPool {
             name: "shop".to_owned(),
             servers: (0..3).map(server).collect(),

@@ -17,7 +17,7 @@ use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
 use topology::{Ended, Failure};
 
-use super::{PeerError, Target, host_only, millis};
+use super::{Target, host_only, millis};
 use crate::coding::Encoder;
 use crate::fields::ProxyError;
 use crate::fill::direct::Slot;
@@ -208,10 +208,7 @@ pub(crate) async fn send(
     let peers = target
         .peers(node, host_only(sealed.authority()), now_ms)
         .await
-        .map_err(|error| match error {
-            PeerError::Dns(_) => SendError::Dns,
-            PeerError::Tls(_) => SendError::Tls,
-        })?;
+        .map_err(|_| SendError::Dns)?;
     let mut last = SendError::Dns;
     for peer in peers {
         match send_to(node, target, peer, sealed, interim).await {

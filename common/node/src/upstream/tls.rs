@@ -1,9 +1,9 @@
 //! TLS towards upstreams: PEM files into what pingora's connector wants.
 //!
-//! Files are read and checked once, at start, so that a bad one is an error with
-//! a name and not a failed request.
+//! Files are read and checked before they are used, so that a bad one is an error
+//! with a name and not a failed request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::UpstreamTls;
@@ -11,6 +11,8 @@ use pingora_core::protocols::tls::CaType;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificates::Kept;
 
 /// TLS towards one upstream, ready to use.
 #[derive(Debug, Clone)]
@@ -22,8 +24,16 @@ pub(crate) struct PeerTls {
 }
 
 impl PeerTls {
-    /// Reads the files. An error names the file and what is wrong with it.
-    pub(crate) fn load(tls: &UpstreamTls) -> Result<Self, String> {
+    /// Reads the files, and follows them. An error names the file and what is wrong
+    /// with it.
+    pub(crate) fn kept(tls: &UpstreamTls) -> Result<Kept<Self>, String> {
+        let client = tls.client.iter().flat_map(|(chain, key)| [chain, key]);
+        let files = tls.ca.iter().chain(client);
+        let own = tls.clone();
+        Kept::load(files.map(PathBuf::as_path), move || Self::load(&own))
+    }
+
+    fn load(tls: &UpstreamTls) -> Result<Self, String> {
         let ca = match &tls.ca {
             None => None,
             Some(path) => {
