@@ -4,6 +4,7 @@
 //! sentence an operator reads and, where there is one, the remedy. Its counter is
 //! bumped when it is reported, before any limit or queue can lose the line.
 
+use crate::plain::plain;
 use crate::process_log::Level;
 
 /// Which direction of a hop carried the control block.
@@ -230,3 +231,30 @@ impl Event {
         }
     }
 }
+
+plain!(
+    enum Side {
+        Request,
+        Response,
+    }
+);
+plain!(
+    enum Event {
+        ControlRejected {
+            side,
+            reason,
+            peer,
+            detail,
+            remedy,
+        },
+        TierRefused { reason, peer },
+        UpperTierDown { peer, why },
+        UpperTierUp { peer },
+        Reloaded { what },
+        ReloadFailed { why },
+        KeyWarning { key, why, remedy },
+        Started { detail },
+        Stopping { why },
+        Note { level, message },
+    }
+);

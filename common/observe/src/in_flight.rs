@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use crate::plain::plain;
 use crate::stripe::{STRIPES, stripe};
 
 /// Requests one shard lists at most.
@@ -211,6 +212,17 @@ fn cut(text: &mut String) {
         text.shrink_to_fit();
     }
 }
+
+plain!(
+    struct InFlight {
+        started_ms,
+        method,
+        host,
+        path,
+        phase,
+        client,
+    }
+);
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,8 @@
 //!
 //! - Nothing here can touch a request. The crate knows no type that holds one:
 //!   none of ours, none of `http`, none of pingora; and what it is given shares
-//!   nothing with one. `tests/tidy.rs` holds the first, a compile-time assertion in
-//!   `record.rs` the second.
+//!   nothing with one. `tests/tidy.rs` holds the first, compile-time assertions
+//!   (`plain.rs`) the second.
 //! - Nothing here can hold a request up. Queues are bounded and never waited for;
 //!   what does not fit is dropped and counted. Counters are atomics and are never
 //!   dropped.
@@ -31,6 +31,7 @@ mod limit;
 mod lines;
 mod metrics;
 mod observer;
+mod plain;
 mod process_log;
 mod record;
 mod sample;

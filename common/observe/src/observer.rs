@@ -179,7 +179,20 @@ impl Observer {
     }
 
     /// Hands a record over. Never waits: one that finds the queue full is dropped
-    /// and counted.
+    /// and counted. What was handed over is gone:
+    ///
+    /// ```
+    /// fn tell(observer: &observe::Observer, record: observe::Record) {
+    ///     observer.record(record);
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0382
+    /// fn tell(observer: &observe::Observer, mut record: observe::Record) {
+    ///     observer.record(record);
+    ///     record.status = 200;
+    /// }
+    /// ```
     pub fn record(&self, record: Record) {
         if self.inner.records.try_send(record).is_err() {
             self.inner.metrics.dropped(Dropped::Record, 1);

@@ -44,6 +44,14 @@ pub enum Level {
     Info,
 }
 
+crate::plain::plain!(
+    enum Level {
+        Error,
+        Warn,
+        Info,
+    }
+);
+
 impl Level {
     /// The word in the log.
     #[must_use]

@@ -4,7 +4,7 @@
 //! observer by value. Nothing in it leads back to the request it describes, so
 //! nothing that is done with a record can reach a visitor.
 
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use crate::plain::plain;
 
 /// How a request was answered, seen from this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -228,13 +228,93 @@ impl AttemptKind {
     }
 }
 
-// A record is a value and no handle: it can be given to another thread, read from
-// several, and survives a panic unharmed. The last bound fails for anything that
-// holds an `UnsafeCell`, so a cell, a lock or an atomic cannot slip in.
-const fn is_plain_data<T: Send + Sync + UnwindSafe + RefUnwindSafe + 'static>() {}
-const _: () = is_plain_data::<Record>();
-const _: () = is_plain_data::<Done>();
-const _: () = is_plain_data::<crate::Event>();
+// A record is a value and no handle: whoever adds a field here says so below, and a
+// field through which a request could be reached does not compile.
+plain!(
+    enum Outcome {
+        Hit,
+        StaleHit,
+        Revalidated,
+        Miss,
+        Collapsed,
+        Pass,
+        Bypass,
+        Error,
+        Refused,
+    }
+);
+plain!(
+    enum Protocol {
+        H1,
+        H2,
+    }
+);
+plain!(
+    enum AttemptKind {
+        UpperTier,
+        Origin,
+    }
+);
+plain!(
+    struct Done {
+        outcome,
+        status,
+        body_bytes,
+        duration_us,
+        protocol,
+    }
+);
+plain!(
+    struct Record {
+        trace,
+        started_ms,
+        duration_us,
+        client,
+        method,
+        scheme,
+        host,
+        path,
+        site,
+        status,
+        outcome,
+        detail,
+        body_bytes,
+        protocol,
+        user_agent,
+        hop_from,
+        phases,
+        upstream_attempts,
+    }
+);
+plain!(
+    struct TraceRecord {
+        trace_id,
+        span_id,
+        parent_span_id,
+        parent_is_remote,
+        sampled,
+    }
+);
+plain!(
+    struct Phase {
+        name,
+        span_id,
+        start_us,
+        duration_us,
+    }
+);
+plain!(
+    struct Attempt {
+        span_id,
+        target,
+        kind,
+        start_us,
+        duration_us,
+        status,
+        error,
+        reused_connection,
+    }
+);
 
 #[cfg(test)]
 pub(crate) mod samples {
