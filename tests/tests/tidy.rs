@@ -6,7 +6,8 @@
 //! cannot touch a request.
 //!
 //! The second half reads our sources line by line. It is a plain search for words,
-//! which a determined author could trick; it is there for the undetermined.
+//! which a determined author could trick; it is there for the undetermined. What must
+//! hold in any case is read by a parser, in the tests of `construction`.
 //!
 //! Each test collects everything that is wrong before it fails.
 
