@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test check fuzz bench compose compose-keys compose-test clean
+.PHONY: help deps deps-test demo test proof check fuzz bench compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,14 +32,32 @@ deps: ## install, or name, what the build needs
 	    exit 1; \
 	fi
 
+# Signatures are held against an implementation of another hand, which is in Python;
+# the test installs it beneath target/.
+deps-test: deps
+	@python3 -c 'import venv, ensurepip' 2>/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv; \
+	else \
+	    echo "missing packages: python3 python3-venv (on Debian or Ubuntu: sudo apt-get install python3 python3-venv)" >&2; \
+	    exit 1; \
+	fi
+
 demo: deps ## three edges, two upper tiers and an origin on loopback
 	cargo build --release --bins
 	target/release/headwater demo $(ARGS)
 
 # Scenarios may start the binaries, so they are built first.
-test: deps ## every test
+test: deps-test ## every test
 	cargo build --workspace --bins
 	cargo test --workspace
+
+# Each break is applied to a copy of the tree, beneath target/, and has to be found by
+# the test that it names. ONLY=wire- runs those whose name begins so.
+ONLY ?=
+proof: deps-test ## break every layer on purpose, and see its test fail
+	tests/proof/run $(ONLY)
 
 check: deps ## what a change has to pass: format, lints, documentation, tests
 	cargo fmt --all --check

@@ -34,6 +34,7 @@ mod protocols;
 mod reload;
 mod rules;
 mod signals;
+mod signatures;
 mod slices;
 mod tiers;
 mod upstreams;
