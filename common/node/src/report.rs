@@ -1,8 +1,14 @@
 //! Telling `observe` what happened: counters inline, a record by value where one
 //! is wanted. Nothing here can touch a request; it reads what is over.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use control::Scheme;
+use http::header::USER_AGENT;
 use observe::{
-    Attempt, Done, InFlight, InFlightGuard, Outcome, Phase, Protocol, Record, TraceRecord,
+    Attempt, Done, InFlight, InFlightGuard, Method, Outcome, Phase, Protocol, Record, Said,
+    TraceRecord,
 };
 
 use crate::answer::Answer;
@@ -33,32 +39,44 @@ pub(crate) fn done(
     body_bytes: u64,
     written_from_us: u64,
 ) {
-    let status = answer.status().as_u16();
-    let outcome = answer.story.outcome;
-    let duration_us = request.watch.elapsed_us();
-    node.observer.count(&Done {
-        outcome,
-        status,
+    let done = Done {
+        outcome: answer.story.outcome,
+        status: answer.status().as_u16(),
         body_bytes,
-        duration_us,
+        duration_us: request.watch.elapsed_us(),
         protocol: request.protocol,
-    });
-    if !node.observer.wants(outcome, status, request.trace.sampled) {
+        method: Method::of(request.method.as_str()),
+        https: request.scheme == Scheme::Https,
+    };
+    node.observer.count(&done);
+    let flight = answer.story.flight.as_ref();
+    let has_failed_attempt =
+        flight.is_some_and(|flight| flight.attempts.lock().iter().any(Attempt::has_failed));
+    if !node
+        .observer
+        .wants(&done, request.trace.sampled, has_failed_attempt)
+    {
         return;
     }
-    let mut record = record_of(request, outcome, status);
-    record.duration_us = duration_us;
-    record.body_bytes = body_bytes;
-    record.detail = answer.story.detail.to_string();
-    record.phases = phases(outcome, written_from_us, duration_us);
-    if let Some(flight) = &answer.story.flight {
+    let mut record = record_of(request, &done);
+    record.detail = answer.story.detail.clone();
+    record.phases = phases(done.outcome, written_from_us, done.duration_us);
+    if let Some(flight) = flight {
         record.upstream_attempts = std::mem::take(&mut *flight.attempts.lock());
     }
     node.observer.record(record);
 }
 
 /// What a record says of a request whichever way it was answered.
-pub(crate) fn record_of(request: &Request, outcome: Outcome, status: u16) -> Record {
+pub(crate) fn record_of(request: &Request, done: &Done) -> Record {
+    let text = |name| {
+        let field = request.fields.get(name);
+        field.and_then(|value| value.to_str().ok()).unwrap_or("")
+    };
+    let hop_from = request
+        .tier
+        .as_ref()
+        .map_or("", |verified| verified.block().node.as_str());
     Record {
         trace: Some(TraceRecord {
             trace_id: request.trace.trace_id,
@@ -68,27 +86,29 @@ pub(crate) fn record_of(request: &Request, outcome: Outcome, status: u16) -> Rec
             sampled: request.trace.sampled,
         }),
         started_ms: request.received_ms,
-        duration_us: 0,
-        client: request.visitor.to_string(),
-        method: request.method.to_string(),
+        duration_us: done.duration_us,
+        client: request.visitor,
+        peer: request.peer,
+        method: done.method,
         scheme: request.scheme.as_str(),
-        host: request.authority.clone(),
-        path: request.path_and_query.clone(),
-        site: request.site.config.name.clone(),
-        status,
-        outcome,
-        detail: String::new(),
-        body_bytes: 0,
-        protocol: request.protocol,
-        user_agent: request
-            .fields
-            .get(http::header::USER_AGENT)
-            .and_then(|agent| agent.to_str().ok())
-            .map(str::to_owned),
-        hop_from: request
-            .tier
-            .as_ref()
-            .map(|verified| verified.block().node.clone()),
+        words: Said {
+            host: &request.authority,
+            path: &request.path_and_query,
+            site: &request.site.config.name,
+            user_agent: text(USER_AGENT),
+            hop_from,
+            method: match done.method {
+                Method::Other => request.method.as_str(),
+                _ => "",
+            },
+            trace_state: "",
+        }
+        .into(),
+        status: done.status,
+        outcome: done.outcome,
+        detail: Cow::Borrowed(""),
+        body_bytes: done.body_bytes,
+        protocol: done.protocol,
         phases: Vec::new(),
         upstream_attempts: Vec::new(),
     }
@@ -97,13 +117,22 @@ pub(crate) fn record_of(request: &Request, outcome: Outcome, status: u16) -> Rec
 /// The beginning of the record of a refresh, for which no visitor waits: work of its
 /// own below the request that set it off.
 pub(crate) fn refresh(request: &Request) -> Record {
-    let mut record = record_of(request, Outcome::Miss, 0);
+    let begun = Done {
+        outcome: Outcome::Miss,
+        status: 0,
+        body_bytes: 0,
+        duration_us: 0,
+        protocol: request.protocol,
+        method: Method::of(request.method.as_str()),
+        https: request.scheme == Scheme::Https,
+    };
+    let mut record = record_of(request, &begun);
     if let Some(trace) = &mut record.trace {
         trace.parent_span_id = Some(trace.span_id);
         trace.parent_is_remote = false;
         trace.span_id = ids::span_id();
     }
-    record.detail = "refresh".to_owned();
+    record.detail = Cow::Borrowed("refresh");
     record
 }
 
@@ -111,8 +140,8 @@ pub(crate) fn refresh(request: &Request) -> Record {
 pub(crate) fn refreshed(node: &Node, mut record: Record, attempts: Vec<Attempt>, duration_us: u64) {
     let last = attempts.last();
     let status = last.and_then(|attempt| attempt.status);
-    if let Some(error) = last.and_then(|attempt| attempt.error.clone()) {
-        record.detail = error;
+    if let Some(error) = last.and_then(|attempt| attempt.error) {
+        record.detail = Cow::Borrowed(error);
     }
     record.outcome = match status {
         Some(304) => Outcome::Revalidated,
@@ -121,16 +150,27 @@ pub(crate) fn refreshed(node: &Node, mut record: Record, attempts: Vec<Attempt>,
     };
     record.status = status.unwrap_or(502);
     record.duration_us = duration_us;
-    record.upstream_attempts = attempts;
+    let done = Done {
+        outcome: record.outcome,
+        status: record.status,
+        body_bytes: 0,
+        duration_us,
+        protocol: record.protocol,
+        method: record.method,
+        https: record.scheme == Scheme::Https.as_str(),
+    };
     let sampled = record.trace.is_some_and(|trace| trace.sampled);
-    if node.observer.wants(record.outcome, record.status, sampled) {
+    let has_failed_attempt = attempts.iter().any(Attempt::has_failed);
+    if node.observer.wants(&done, sampled, has_failed_attempt) {
+        record.upstream_attempts = attempts;
         node.observer.record(record);
     }
 }
 
+/// What the time went into. A hit has nothing to tell apart: its time is its writing.
 fn phases(outcome: Outcome, written_from_us: u64, duration_us: u64) -> Vec<Phase> {
     let waited = match outcome {
-        Outcome::Hit | Outcome::StaleHit => "lookup",
+        Outcome::Hit | Outcome::StaleHit => return Vec::new(),
         Outcome::Collapsed => "wait",
         _ => "fetch",
     };
@@ -153,39 +193,28 @@ pub(crate) fn turned_away(
     protocol: Protocol,
     body_bytes: u64,
 ) {
-    let status = turned_away.answer.status().as_u16();
-    let outcome = turned_away.answer.story.outcome;
-    let duration_us = turned_away.watch.elapsed_us();
-    node.observer.count(&Done {
-        outcome,
-        status,
+    let checked = &turned_away.checked;
+    let done = Done {
+        outcome: turned_away.answer.story.outcome,
+        status: turned_away.answer.status().as_u16(),
         body_bytes,
-        duration_us,
+        duration_us: turned_away.watch.elapsed_us(),
         protocol,
-    });
-    if !node.observer.wants(outcome, status, false) {
-        return;
+        method: Method::of(turned_away.method.as_str()),
+        https: turned_away.https,
+    };
+    node.observer.count(&done);
+    if node.observer.wants(&done, false, false) {
+        let said = Said {
+            host: &checked.authority,
+            path: &checked.path_and_query,
+            method: turned_away.method.as_str(),
+            ..Said::default()
+        };
+        let from = (turned_away.visitor, turned_away.received_ms);
+        node.observer
+            .record(untraced(&done, from, said, &turned_away.answer));
     }
-    node.observer.record(Record {
-        trace: None,
-        started_ms: turned_away.received_ms,
-        duration_us,
-        client: turned_away.visitor.to_string(),
-        method: turned_away.method.to_string(),
-        scheme: "http",
-        host: turned_away.checked.authority.clone(),
-        path: turned_away.checked.path_and_query.clone(),
-        site: String::new(),
-        status,
-        outcome,
-        detail: turned_away.answer.story.detail.to_string(),
-        body_bytes,
-        protocol,
-        user_agent: None,
-        hop_from: None,
-        phases: Vec::new(),
-        upstream_attempts: Vec::new(),
-    });
 }
 
 /// Something that is no request at all was refused.
@@ -197,37 +226,45 @@ pub(crate) fn malformed(
     protocol: Protocol,
     body_bytes: u64,
 ) {
-    let status = answer.status().as_u16();
-    let outcome = Outcome::Refused;
-    let duration_us = watch.elapsed_us();
-    node.observer.count(&Done {
-        outcome,
-        status,
+    let done = Done {
+        outcome: Outcome::Refused,
+        status: answer.status().as_u16(),
         body_bytes,
-        duration_us,
+        duration_us: watch.elapsed_us(),
         protocol,
-    });
-    if !node.observer.wants(outcome, status, false) {
-        return;
+        method: Method::Other,
+        https: conn.tls,
+    };
+    node.observer.count(&done);
+    if node.observer.wants(&done, false, false) {
+        let from = (conn.peer.ip(), node.now_ms());
+        node.observer
+            .record(untraced(&done, from, Said::default(), answer));
     }
-    node.observer.record(Record {
+}
+
+/// The record of what got no place in a trace, from whom and since when (Unix ms).
+fn untraced(
+    done: &Done,
+    (peer, started_ms): (IpAddr, u64),
+    said: Said<'_>,
+    answer: &Answer,
+) -> Record {
+    Record {
         trace: None,
-        started_ms: node.now_ms(),
-        duration_us,
-        client: conn.peer.ip().to_string(),
-        method: String::new(),
-        scheme: if conn.tls { "https" } else { "http" },
-        host: String::new(),
-        path: String::new(),
-        site: String::new(),
-        status,
-        outcome,
-        detail: answer.story.detail.to_string(),
-        body_bytes,
-        protocol,
-        user_agent: None,
-        hop_from: None,
+        started_ms,
+        duration_us: done.duration_us,
+        client: peer,
+        peer,
+        method: done.method,
+        scheme: if done.https { "https" } else { "http" },
+        words: said.into(),
+        status: done.status,
+        outcome: done.outcome,
+        detail: answer.story.detail.clone(),
+        body_bytes: done.body_bytes,
+        protocol: done.protocol,
         phases: Vec::new(),
         upstream_attempts: Vec::new(),
-    });
+    }
 }

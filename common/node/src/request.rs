@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) scheme: Scheme,
     /// The visitor's address.
     pub(crate) visitor: IpAddr,
+    /// The address at the other end of the connection.
+    pub(crate) peer: IpAddr,
     pub(crate) protocol: Protocol,
     pub(crate) received_ms: u64,
     pub(crate) watch: Stopwatch,

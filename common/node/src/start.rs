@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{AccessLog, Loaded, LogLevel, Role};
-use observe::{Event, Fault, InFlightRow, Observer, Settings};
+use observe::{Event, Fault, InFlightRow, Observer, Otlp, OtlpProtocol, Settings};
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
 use pingora_core::protocols::l4::stream::Stream as L4Stream;
@@ -438,8 +438,15 @@ fn settings(config: &config::Node) -> Settings {
         },
         access_log: telemetry.access_log != AccessLog::Off,
         hit_log_ratio: telemetry.hit_log_ratio,
-        otlp_endpoint: telemetry.otlp_endpoint.clone(),
+        otlp: telemetry.otlp_endpoint.clone().map(|endpoint| Otlp {
+            endpoint,
+            protocol: OtlpProtocol::HttpProtobuf,
+            ca_pem: None,
+            headers: Vec::new(),
+            traces: true,
+        }),
         trace_ratio: telemetry.trace_ratio,
+        slow_ms: 1000,
         queue_records_max: telemetry.queue_records_max,
         fault: None,
     }

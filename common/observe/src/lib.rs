@@ -34,6 +34,7 @@ mod observer;
 mod plain;
 mod process_log;
 mod record;
+mod redact;
 mod sample;
 mod sink;
 mod spans;
@@ -41,9 +42,12 @@ mod stripe;
 mod worker;
 
 pub use event::{Event, Side};
+pub use export::{Otlp, OtlpProtocol};
 pub use fault::Fault;
 pub use in_flight::{InFlight, InFlightGuard, InFlightRow};
 pub use metrics::{DirectInFlight, FillEnd, FillInFlight, Metrics, StrippedFrom, UpstreamResult};
 pub use observer::{Observer, Settings};
 pub use process_log::{Level, LogTarget, install_log};
-pub use record::{Attempt, AttemptKind, Done, Outcome, Phase, Protocol, Record, TraceRecord};
+pub use record::{
+    Attempt, AttemptKind, Done, Method, Outcome, Phase, Protocol, Record, Said, TraceRecord, Words,
+};

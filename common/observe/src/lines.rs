@@ -27,20 +27,20 @@ impl Source {
             ts = record.started_ms,
             node = self.node.as_str(),
             role = self.role,
-            client = record.client.as_str(),
-            method = record.method.as_str(),
+            client = %record.client,
+            method = record.method(),
             scheme = record.scheme,
-            host = record.host.as_str(),
-            path = record.path.as_str(),
-            site = record.site.as_str(),
+            host = record.words.host(),
+            path = record.words.path(),
+            site = record.words.site(),
             status = record.status,
             outcome = record.outcome.as_str(),
             detail = some(&record.detail),
             bytes = record.body_bytes,
             duration_us = record.duration_us,
             protocol = record.protocol.as_str(),
-            user_agent = record.user_agent.as_deref(),
-            hop_from = record.hop_from.as_deref(),
+            user_agent = some(record.words.user_agent()),
+            hop_from = some(record.words.hop_from()),
             trace_id = trace_id.as_deref(),
             upstream = some(&upstream),
         );
@@ -85,16 +85,17 @@ impl Source {
     }
 
     /// The exporter's own line, at most one a minute.
-    pub(crate) fn export(&self, endpoint: &str, failure: &str) {
+    pub(crate) fn export(&self, endpoint: &str, signal: &str, failure: &str) {
         tracing::warn!(
             target: "event",
             node = self.node.as_str(),
             role = self.role,
             event = "telemetry_export_failed",
             peer = endpoint,
+            signal,
             detail = failure,
-            remedy = "check that the collector runs at this endpoint and takes OTLP over HTTP",
-            "spans were not exported; requests are not affected"
+            remedy = "check that the collector runs at this endpoint and speaks `otlp_protocol`",
+            "telemetry was not exported; requests are not affected"
         );
     }
 }

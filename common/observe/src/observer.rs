@@ -5,19 +5,19 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use opentelemetry::InstrumentationScope;
 use parking_lot::Mutex;
 
 use crate::event::Event;
-use crate::export::Exporter;
+use crate::export::{Exporter, Otlp, Stalled};
 use crate::fault::Fault;
 use crate::in_flight::{InFlight, InFlightGuard, InFlightRow, Table};
 use crate::limit::Limiter;
 use crate::lines::Source;
 use crate::metrics::{Dropped, Metrics};
-use crate::record::{Done, Outcome, Record};
+use crate::record::{Done, Record};
 use crate::sample::Ratio;
 use crate::sink;
+use crate::spans::Kept;
 use crate::worker::{Admitted, Worker};
 
 /// Events that wait for the thread. The limit per reason keeps them few.
@@ -37,15 +37,34 @@ pub struct Settings {
     pub access_log: bool,
     /// Share of hits that get a line, 0 to 1. Misses and errors all do.
     pub hit_log_ratio: f64,
-    /// Collector for OTLP over HTTP, for example `http://127.0.0.1:4318`; spans go
-    /// to `/v1/traces` below it. None: nothing is exported.
-    pub otlp_endpoint: Option<String>,
+    /// Where telemetry is exported to. None: nowhere.
+    pub otlp: Option<Otlp>,
     /// Share of requests without a trace that get one, 0 to 1.
     pub trace_ratio: f64,
+    /// Spans of requests that take so long, milliseconds, are kept although their
+    /// trace is not sampled, as those of errors are.
+    pub slow_ms: u64,
     /// Records waiting for the thread; beyond it they are dropped and counted.
     pub queue_records_max: usize,
     /// How the observer is to fail, in a test that shows that nobody notices.
     pub fault: Option<Fault>,
+}
+
+impl Default for Settings {
+    /// Nothing is written and nothing exported.
+    fn default() -> Self {
+        Settings {
+            node: String::new(),
+            role: "edge",
+            access_log: false,
+            hit_log_ratio: 0.0,
+            otlp: None,
+            trace_ratio: 0.0,
+            slow_ms: 1_000,
+            queue_records_max: 8_192,
+            fault: None,
+        }
+    }
 }
 
 /// A node's observer: a handle that is cheap to clone and to call from any thread.
@@ -66,7 +85,9 @@ struct Inner {
     events: Sender<Admitted>,
     flush: Sender<Sender<()>>,
     access_log: bool,
-    exports: bool,
+    // Whether spans are exported, and whether they find room.
+    spans: Option<Stalled>,
+    slow_us: u64,
     hits: Ratio,
     traces: Ratio,
 }
@@ -93,16 +114,16 @@ impl Observer {
             role,
             access_log,
             hit_log_ratio,
-            otlp_endpoint,
+            otlp,
             trace_ratio,
+            slow_ms,
             queue_records_max,
             fault,
         } = settings;
         let metrics = Arc::new(Metrics::new());
         let source = Arc::new(Source { node, role });
-        let exporter = otlp_endpoint.and_then(|endpoint| {
-            Exporter::start(&endpoint, Arc::clone(&source), Arc::clone(&metrics))
-        });
+        let slow_us = slow_ms.saturating_mul(1000);
+        let exporter = otlp.map(|otlp| Exporter::start(&otlp, slow_us, &source, &metrics));
         let (records, record_queue) = bounded(queue_records_max.clamp(1, RECORDS_QUEUED_MAX));
         let (events, event_queue) = bounded(EVENTS_QUEUED_MAX);
         let (flush, flushes) = bounded(1);
@@ -114,7 +135,8 @@ impl Observer {
             events,
             flush,
             access_log,
-            exports: exporter.is_some(),
+            spans: exporter.as_ref().and_then(Exporter::spans_stalled),
+            slow_us,
             hits: Ratio::new(hit_log_ratio),
             traces: Ratio::new(trace_ratio),
         };
@@ -127,9 +149,6 @@ impl Observer {
             exporter,
             access_log,
             fault,
-            scope: InstrumentationScope::builder("headwater")
-                .with_version(env!("CARGO_PKG_VERSION"))
-                .build(),
         };
         (
             Observer {
@@ -166,16 +185,43 @@ impl Observer {
         self.inner.metrics.count(done);
     }
 
-    /// Whether a record should be built: it would become a line or spans.
+    /// Whether a record should be built: it would become a line or spans, and there
+    /// is room for it.
     ///
     /// With an access log, everything but a hit gets a line, and so does a failed
-    /// one; of hits the configured share does. A sampled trace is told in full, its
-    /// line included, where there is a collector.
+    /// one; of hits the configured share does. Where spans are exported, a `sampled`
+    /// trace is told in full, its line included, and so is a request that failed, for
+    /// which a request sent upstream did (`has_failed_attempt`), or that was slow.
+    ///
+    /// What there is no room for is counted here as dropped, before anyone takes the
+    /// trouble to build it.
     #[must_use]
-    pub fn wants(&self, outcome: Outcome, status: u16, sampled: bool) -> bool {
+    pub fn wants(&self, done: &Done, sampled: bool, has_failed_attempt: bool) -> bool {
         let inner = &*self.inner;
-        (sampled && inner.exports)
-            || (inner.access_log && (!outcome.is_hit() || status >= 500 || inner.hits.draw()))
+        let has_line =
+            inner.access_log && (!done.outcome.is_hit() || done.status >= 500 || inner.hits.draw());
+        let has_spans = inner.spans.as_ref().is_some_and(|stalled| {
+            let Done {
+                status,
+                duration_us,
+                ..
+            } = *done;
+            let wanted = sampled
+                || Kept::because(status, duration_us, has_failed_attempt, inner.slow_us).is_some();
+            let has_room = wanted && !stalled.is_so();
+            if wanted && !has_room {
+                inner.metrics.dropped(Dropped::Span, 1);
+            }
+            has_room
+        });
+        if !has_line && !has_spans {
+            return false;
+        }
+        let is_full = inner.records.is_full();
+        if is_full {
+            inner.metrics.dropped(Dropped::Record, 1);
+        }
+        !is_full
     }
 
     /// Hands a record over. Never waits: one that finds the queue full is dropped

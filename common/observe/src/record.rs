@@ -4,6 +4,9 @@
 //! observer by value. Nothing in it leads back to the request it describes, so
 //! nothing that is done with a record can reach a visitor.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use crate::plain::plain;
 
 /// How a request was answered, seen from this node.
@@ -99,6 +102,75 @@ impl Protocol {
     }
 }
 
+/// A request's method, as far as it may become a name or a label: one for every
+/// client's whim would have no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `DELETE`
+    Delete,
+    /// `OPTIONS`
+    Options,
+    /// `PATCH`
+    Patch,
+    /// `TRACE`
+    Trace,
+    /// `CONNECT`
+    Connect,
+    /// Any other, or none that could be read.
+    Other,
+}
+
+impl Method {
+    /// Every method, in declaration order.
+    pub const ALL: [Method; 10] = [
+        Method::Get,
+        Method::Head,
+        Method::Post,
+        Method::Put,
+        Method::Delete,
+        Method::Options,
+        Method::Patch,
+        Method::Trace,
+        Method::Connect,
+        Method::Other,
+    ];
+
+    /// The method of that name. They are case-sensitive (RFC 9110 §9.1).
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        // By far the most come first.
+        Self::ALL
+            .into_iter()
+            .find(|method| method.as_str() == name)
+            .unwrap_or(Method::Other)
+    }
+
+    /// The value of `http.request.method` in the HTTP semantic conventions.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Trace => "TRACE",
+            Method::Connect => "CONNECT",
+            Method::Other => "_OTHER",
+        }
+    }
+}
+
 /// What the counters need of a finished response. Made for every response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
@@ -112,9 +184,16 @@ pub struct Done {
     pub duration_us: u64,
     /// Protocol between client and node.
     pub protocol: Protocol,
+    /// Request method.
+    pub method: Method,
+    /// Whether the visitor's scheme is `https`.
+    pub https: bool,
 }
 
 /// One finished request, told in full. Made only where [`wants`] says so.
+///
+/// Where everything is traced there is one for every hit, so it is cheap to make:
+/// its texts share one allocation ([`Words`]).
 ///
 /// [`wants`]: crate::Observer::wants
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,35 +205,130 @@ pub struct Record {
     /// From then to the last byte sent, microseconds.
     pub duration_us: u64,
     /// The client's address, as the trusted proxies tell it.
-    pub client: String,
+    pub client: IpAddr,
+    /// The address at the other end of the connection.
+    pub peer: IpAddr,
     /// Request method.
-    pub method: String,
+    pub method: Method,
     /// The visitor's scheme, `http` or `https`.
     pub scheme: &'static str,
-    /// Host asked for, with its port where it has one.
-    pub host: String,
-    /// Path with the query string, as asked for.
-    pub path: String,
-    /// Site that the host belongs to; empty where there is none.
-    pub site: String,
+    /// Host, path, site and whatever else came as text.
+    pub words: Words,
     /// Status sent to the client.
     pub status: u16,
     /// How it was answered.
     pub outcome: Outcome,
     /// Why: the bypass reason, the error's type. Empty where there is nothing to add.
-    pub detail: String,
+    pub detail: Cow<'static, str>,
     /// Body bytes sent to the client.
     pub body_bytes: u64,
     /// Protocol between client and node.
     pub protocol: Protocol,
-    /// The client's `User-Agent`.
-    pub user_agent: Option<String>,
-    /// At an upper tier, the edge that asked.
-    pub hop_from: Option<String>,
     /// What the time went into, in the order it happened.
     pub phases: Vec<Phase>,
     /// Every request sent upstream for it, in the order they were sent.
     pub upstream_attempts: Vec<Attempt>,
+}
+
+impl Record {
+    /// The method as it was sent.
+    pub(crate) fn method(&self) -> &str {
+        match self.method {
+            Method::Other => self.words.method(),
+            known => known.as_str(),
+        }
+    }
+}
+
+/// The texts a [`Record`] is made of, borrowed from wherever they are. An empty one
+/// is one that there is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Said<'a> {
+    /// Host asked for, with its port where it has one.
+    pub host: &'a str,
+    /// Path with the query string, as asked for.
+    pub path: &'a str,
+    /// Site that the host belongs to.
+    pub site: &'a str,
+    /// The client's `User-Agent`.
+    pub user_agent: &'a str,
+    /// At an upper tier, the edge that asked.
+    pub hop_from: &'a str,
+    /// The method, where it is [`Method::Other`].
+    pub method: &'a str,
+    /// `tracestate`, where the trace came with one.
+    pub trace_state: &'a str,
+}
+
+/// The texts of a record, in one piece of memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    text: String,
+    // Where each ends; each begins where the one before it ends.
+    ends: [usize; 7],
+}
+
+impl From<Said<'_>> for Words {
+    fn from(said: Said<'_>) -> Self {
+        let parts = [
+            said.host,
+            said.path,
+            said.site,
+            said.user_agent,
+            said.hop_from,
+            said.method,
+            said.trace_state,
+        ];
+        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let ends = parts.map(|part| {
+            text.push_str(part);
+            text.len()
+        });
+        Self { text, ends }
+    }
+}
+
+impl Words {
+    /// Host asked for, with its port where it has one.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.part(0)
+    }
+
+    /// Path with the query string, as asked for.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.part(1)
+    }
+
+    /// Site that the host belongs to; empty where there is none.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        self.part(2)
+    }
+
+    pub(crate) fn user_agent(&self) -> &str {
+        self.part(3)
+    }
+
+    pub(crate) fn hop_from(&self) -> &str {
+        self.part(4)
+    }
+
+    fn method(&self) -> &str {
+        self.part(5)
+    }
+
+    pub(crate) fn trace_state(&self) -> &str {
+        self.part(6)
+    }
+
+    fn part(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text
+            .get(start..self.ends[index])
+            .expect("ends ascend and lie between characters")
+    }
 }
 
 /// A request's place in its trace (W3C Trace Context). The ids are values that
@@ -198,12 +372,13 @@ pub struct Attempt {
     pub kind: AttemptKind,
     /// Offset from the record's `started_ms`, microseconds.
     pub start_us: u64,
-    /// Until its answer was complete or it failed, microseconds.
+    /// Until the head of its answer was here and verified, or it failed, microseconds.
+    /// The body that follows is the record's own time.
     pub duration_us: u64,
     /// Status of the answer, if one came.
     pub status: Option<u16>,
     /// What went wrong, in a word or a few: `connect_timeout`, `unverified`.
-    pub error: Option<String>,
+    pub error: Option<&'static str>,
     /// Whether it went over a pooled connection.
     pub reused_connection: bool,
 }
@@ -250,6 +425,20 @@ plain!(
     }
 );
 plain!(
+    enum Method {
+        Get,
+        Head,
+        Post,
+        Put,
+        Delete,
+        Options,
+        Patch,
+        Trace,
+        Connect,
+        Other,
+    }
+);
+plain!(
     enum AttemptKind {
         UpperTier,
         Origin,
@@ -262,6 +451,8 @@ plain!(
         body_bytes,
         duration_us,
         protocol,
+        method,
+        https,
     }
 );
 plain!(
@@ -270,22 +461,20 @@ plain!(
         started_ms,
         duration_us,
         client,
+        peer,
         method,
         scheme,
-        host,
-        path,
-        site,
+        words,
         status,
         outcome,
         detail,
         body_bytes,
         protocol,
-        user_agent,
-        hop_from,
         phases,
         upstream_attempts,
     }
 );
+plain!(struct Words { text, ends });
 plain!(
     struct TraceRecord {
         trace_id,
@@ -320,6 +509,16 @@ plain!(
 pub(crate) mod samples {
     use super::*;
 
+    pub(crate) fn said() -> Said<'static> {
+        Said {
+            host: "shop.example:8443",
+            path: "/a?b=c",
+            site: "shop",
+            user_agent: "curl/8",
+            ..Said::default()
+        }
+    }
+
     /// A miss at an edge that asked one upper tier, with every field filled.
     pub(crate) fn miss() -> Record {
         Record {
@@ -332,19 +531,16 @@ pub(crate) mod samples {
             }),
             started_ms: 1_700_000_000_000,
             duration_us: 12_500,
-            client: "192.0.2.7".into(),
-            method: "GET".into(),
+            client: [192, 0, 2, 7].into(),
+            peer: [198, 51, 100, 1].into(),
+            method: Method::Get,
             scheme: "https",
-            host: "shop.example:8443".into(),
-            path: "/a?b=c".into(),
-            site: "shop".into(),
+            words: said().into(),
             status: 200,
             outcome: Outcome::Miss,
-            detail: String::new(),
+            detail: "".into(),
             body_bytes: 1024,
             protocol: Protocol::H2,
-            user_agent: Some("curl/8".into()),
-            hop_from: None,
             phases: vec![Phase {
                 name: "fill",
                 span_id: [0x33; 8],
@@ -374,8 +570,35 @@ mod tests {
         for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome as usize, index, "{}", outcome.as_str());
         }
+        for (index, method) in Method::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, index, "{}", method.as_str());
+        }
         for (index, protocol) in Protocol::ALL.into_iter().enumerate() {
             assert_eq!(protocol as usize, index, "{}", protocol.as_str());
         }
+    }
+
+    #[test]
+    fn methods_are_known_by_their_exact_name() {
+        for method in Method::ALL {
+            let again = Method::of(method.as_str());
+            assert_eq!(again, method);
+        }
+        for other in ["get", "", "BREW", "_OTHER"] {
+            assert_eq!(Method::of(other), Method::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn words_stay_apart() {
+        let words = Words::from(Said {
+            host: "ä",
+            path: "/",
+            method: "BREW",
+            trace_state: "a=b",
+            ..Said::default()
+        });
+        let parts: Vec<_> = (0..7).map(|index| words.part(index)).collect();
+        assert_eq!(parts, ["ä", "/", "", "", "", "BREW", "a=b"]);
     }
 }

@@ -5,243 +5,379 @@
 //! server span is its child. Names and attributes follow the OpenTelemetry
 //! semantic conventions for HTTP spans; what they have no word for begins with
 //! `headwater.`.
+//!
+//! Spans are written as protobuf at once, since there may be one for every hit
+//! ([`proto`](crate::export::proto)); the field numbers are those of
+//! `opentelemetry.proto.trace.v1.Span`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
-use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use crate::export::ITEM;
+use crate::export::proto;
+use crate::record::{Attempt, AttemptKind, Method, Outcome, Phase, Record, TraceRecord};
+use crate::redact;
 
-use crate::record::{Attempt, AttemptKind, Outcome, Phase, Record, TraceRecord};
+const TRACE_ID: u32 = 1;
+const SPAN_ID: u32 = 2;
+const TRACE_STATE: u32 = 3;
+const PARENT_SPAN_ID: u32 = 4;
+const NAME: u32 = 5;
+const KIND: u32 = 6;
+const START_TIME: u32 = 7;
+const END_TIME: u32 = 8;
+const ATTRIBUTES: u32 = 9;
+const STATUS: u32 = 15;
+const FLAGS: u32 = 16;
 
-/// Methods that may be names; any other would make a name for each client's whim.
-const METHODS: [&str; 9] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT",
-];
+/// Fields of `Span.Status`, and its code for an error.
+const STATUS_MESSAGE: u32 = 2;
+const STATUS_CODE: u32 = 3;
+const STATUS_ERROR: u64 = 2;
 
-/// All spans of a record, the server span first; none unless it is sampled.
-pub(crate) fn spans(record: &Record, node: &str, scope: &InstrumentationScope) -> Vec<SpanData> {
-    let Some(trace) = record.trace.as_ref().filter(|trace| trace.sampled) else {
-        return Vec::new();
+/// Bits of `flags`: the W3C sampled flag, and whether the parent is elsewhere, which
+/// we always know.
+const SAMPLED: u32 = 0x1;
+const KNOWS_REMOTE: u32 = 0x100;
+const IS_REMOTE: u32 = 0x200;
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Internal = 1,
+    Server = 2,
+    Client = 3,
+}
+
+/// Why spans are told of a request whose trace is not sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// It failed, or a request sent upstream for it did.
+    Error,
+    /// It took longer than the configured time.
+    Slow,
+}
+
+impl Kept {
+    /// Whether a request is kept, and why.
+    pub(crate) fn because(
+        status: u16,
+        duration_us: u64,
+        has_failed_attempt: bool,
+        slow_us: u64,
+    ) -> Option<Self> {
+        if status >= 500 || has_failed_attempt {
+            Some(Kept::Error)
+        } else if duration_us >= slow_us {
+            Some(Kept::Slow)
+        } else {
+            None
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Kept::Error => "error",
+            Kept::Slow => "slow",
+        }
+    }
+}
+
+impl Record {
+    /// Whether a request sent upstream for it failed, or was answered with an error
+    /// of the server's.
+    pub(crate) fn has_failed_attempt(&self) -> bool {
+        self.upstream_attempts.iter().any(Attempt::has_failed)
+    }
+}
+
+/// Writes all spans of a record, the server span first, and says how many. None
+/// unless it is sampled or slow (`slow_us` microseconds and more) or failed.
+pub(crate) fn write(out: &mut Vec<u8>, record: &Record, node: &str, slow_us: u64) -> u64 {
+    let Some(trace) = record.trace.as_ref() else {
+        return 0;
     };
-    let maker = Maker {
+    let kept = if trace.sampled {
+        None
+    } else {
+        let failed = record.has_failed_attempt();
+        match Kept::because(record.status, record.duration_us, failed, slow_us) {
+            None => return 0,
+            kept => kept,
+        }
+    };
+    let mut maker = Maker {
+        out,
         record,
         trace,
-        scope,
+        kept,
+        scratch: String::with_capacity(48),
     };
-    let mut spans = Vec::with_capacity(1 + record.phases.len() + record.upstream_attempts.len());
-    spans.push(maker.server(node));
-    spans.extend(record.phases.iter().map(|phase| maker.phase(phase)));
-    spans.extend(
-        record
-            .upstream_attempts
-            .iter()
-            .map(|attempt| maker.attempt(attempt)),
-    );
-    spans
+    maker.server(node);
+    for phase in &record.phases {
+        maker.phase(phase);
+    }
+    for (number, attempt) in record.upstream_attempts.iter().enumerate() {
+        maker.attempt(attempt, number);
+    }
+    1 + record.phases.len() as u64 + record.upstream_attempts.len() as u64
 }
 
 struct Maker<'a> {
+    out: &'a mut Vec<u8>,
     record: &'a Record,
     trace: &'a TraceRecord,
-    scope: &'a InstrumentationScope,
+    kept: Option<Kept>,
+    // An address at a time.
+    scratch: String,
 }
 
-impl Maker<'_> {
-    fn server(&self, node: &str) -> SpanData {
-        let record = self.record;
-        let (path, query) = split_query(&record.path);
-        let (host, port) = split_port(&record.host);
-        let mut attributes = vec![
-            KeyValue::new("url.path", path.to_owned()),
-            KeyValue::new("url.scheme", record.scheme),
-            KeyValue::new("server.address", host.to_owned()),
-            KeyValue::new("http.response.status_code", i64::from(record.status)),
-            KeyValue::new("client.address", record.client.clone()),
-            KeyValue::new("network.protocol.version", record.protocol.version()),
-            KeyValue::new("headwater.outcome", record.outcome.as_str()),
-            KeyValue::new("headwater.node", node.to_owned()),
-            KeyValue::new("headwater.site", record.site.clone()),
-        ];
-        let name = self.method(&mut attributes);
-        attributes.extend(query.map(|query| KeyValue::new("url.query", query.to_owned())));
-        attributes.extend(port.map(|port| KeyValue::new("server.port", i64::from(port))));
-        let options = [
-            ("user_agent.original", record.user_agent.as_deref()),
-            ("headwater.hop_from", record.hop_from.as_deref()),
-            (
-                "headwater.detail",
-                (!record.detail.is_empty()).then_some(record.detail.as_str()),
-            ),
-        ];
-        attributes.extend(
-            options
-                .into_iter()
-                .filter_map(|(key, value)| value.map(|value| KeyValue::new(key, value.to_owned()))),
-        );
-
-        // A server span is an error when the server was at fault: a 4xx is not.
-        let failed = record.status >= 500 || record.outcome == Outcome::Error;
-        let error = failed.then(|| match record.detail.as_str() {
-            "" => record.status.to_string(),
-            detail => detail.to_owned(),
-        });
-        // Below a span of this node there is work that nobody asked this node for.
-        let is_own = self.trace.parent_span_id.is_some() && !self.trace.parent_is_remote;
-        let kind = if is_own {
-            SpanKind::Internal
-        } else {
-            SpanKind::Server
-        };
-        self.span(Span {
-            id: self.trace.span_id,
-            parent: self.trace.parent_span_id,
-            parent_is_remote: self.trace.parent_is_remote,
-            kind,
-            name,
-            start_us: 0,
-            duration_us: record.duration_us,
-            attributes,
-            error,
-        })
-    }
-
-    fn phase(&self, phase: &Phase) -> SpanData {
-        self.span(Span {
-            id: phase.span_id,
-            parent: Some(self.trace.span_id),
-            parent_is_remote: false,
-            kind: SpanKind::Internal,
-            name: phase.name,
-            start_us: phase.start_us,
-            duration_us: phase.duration_us,
-            attributes: Vec::new(),
-            error: None,
-        })
-    }
-
-    fn attempt(&self, attempt: &Attempt) -> SpanData {
-        let record = self.record;
-        let target = match attempt.kind {
-            AttemptKind::Origin => attempt
-                .target
-                .strip_prefix("origin ")
-                .unwrap_or(&attempt.target),
-            AttemptKind::UpperTier => &attempt.target,
-        };
-        let (address, port) = split_port(target);
-        let mut attributes = vec![
-            KeyValue::new(
-                "url.full",
-                format!("{}://{}{}", record.scheme, record.host, record.path),
-            ),
-            KeyValue::new("server.address", address.to_owned()),
-            KeyValue::new("headwater.upstream_kind", attempt.kind.as_str()),
-            KeyValue::new("headwater.connection_reused", attempt.reused_connection),
-        ];
-        let name = self.method(&mut attributes);
-        attributes.extend(port.map(|port| KeyValue::new("server.port", i64::from(port))));
-        attributes.extend(
-            attempt
-                .status
-                .map(|status| KeyValue::new("http.response.status_code", i64::from(status))),
-        );
-
-        // A client span is an error for any answer of 400 and above as well.
-        let error = attempt.error.clone().or_else(|| {
-            attempt
-                .status
-                .filter(|status| *status >= 400)
-                .map(|status| status.to_string())
-        });
-        self.span(Span {
-            id: attempt.span_id,
-            parent: Some(self.trace.span_id),
-            parent_is_remote: false,
-            kind: SpanKind::Client,
-            name,
-            start_us: attempt.start_us,
-            duration_us: attempt.duration_us,
-            attributes,
-            error,
-        })
-    }
-
-    /// Notes the method and gives the span's name: with no route, the method alone.
-    fn method(&self, attributes: &mut Vec<KeyValue>) -> &'static str {
-        let method = self.record.method.as_str();
-        match METHODS.into_iter().find(|known| *known == method) {
-            Some(known) => {
-                attributes.push(KeyValue::new("http.request.method", known));
-                known
-            }
-            None => {
-                attributes.push(KeyValue::new("http.request.method", "_OTHER"));
-                attributes.push(KeyValue::new(
-                    "http.request.method_original",
-                    method.to_owned(),
-                ));
-                "HTTP"
-            }
-        }
-    }
-
-    fn span(&self, span: Span) -> SpanData {
-        let start_time = self.at(span.start_us);
-        let end_time = self.at(span.start_us.saturating_add(span.duration_us));
-        let mut attributes = span.attributes;
-        let status = match span.error {
-            None => Status::Unset,
-            Some(error) => {
-                attributes.push(KeyValue::new("error.type", error.clone()));
-                Status::error(error)
-            }
-        };
-        SpanData {
-            span_context: SpanContext::new(
-                TraceId::from_bytes(self.trace.trace_id),
-                SpanId::from_bytes(span.id),
-                TraceFlags::SAMPLED,
-                false,
-                TraceState::NONE,
-            ),
-            parent_span_id: span.parent.map_or(SpanId::INVALID, SpanId::from_bytes),
-            parent_span_is_remote: span.parent.is_some() && span.parent_is_remote,
-            span_kind: span.kind,
-            name: span.name.into(),
-            start_time,
-            end_time,
-            attributes,
-            dropped_attributes_count: 0,
-            events: SpanEvents::default(),
-            links: SpanLinks::default(),
-            status,
-            instrumentation_scope: self.scope.clone(),
-        }
-    }
-
-    /// The moment so many microseconds after the record's start.
-    fn at(&self, offset_us: u64) -> SystemTime {
-        UNIX_EPOCH
-            .checked_add(Duration::from_millis(self.record.started_ms))
-            .and_then(|start| start.checked_add(Duration::from_micros(offset_us)))
-            .unwrap_or(UNIX_EPOCH)
-    }
-}
-
-/// What the three kinds of spans differ in.
-struct Span {
+/// What the three kinds of spans have in common.
+struct Frame {
     id: [u8; 8],
     parent: Option<[u8; 8]>,
     parent_is_remote: bool,
-    kind: SpanKind,
+    kind: Kind,
     name: &'static str,
     start_us: u64,
     duration_us: u64,
-    attributes: Vec<KeyValue>,
-    error: Option<String>,
+}
+
+impl Maker<'_> {
+    fn server(&mut self, node: &str) {
+        let record = self.record;
+        // Below a span of this node there is work that nobody asked this node for.
+        let is_own = self.trace.parent_span_id.is_some() && !self.trace.parent_is_remote;
+        let span = self.begin(&Frame {
+            id: self.trace.span_id,
+            parent: self.trace.parent_span_id,
+            parent_is_remote: self.trace.parent_is_remote,
+            kind: if is_own { Kind::Internal } else { Kind::Server },
+            name: span_name(record.method),
+            start_us: 0,
+            duration_us: record.duration_us,
+        });
+        self.method();
+        let (path, query) = split_query(record.words.path());
+        self.text("url.path", path);
+        if let Some(query) = query {
+            self.text("url.query", &redact::query(query));
+        }
+        self.text("url.scheme", record.scheme);
+        self.server_address(record.words.host());
+        self.number("http.response.status_code", u64::from(record.status));
+        self.address("client.address", record.client);
+        self.address("network.peer.address", record.peer);
+        self.text("network.protocol.version", record.protocol.version());
+        self.some_text("user_agent.original", record.words.user_agent());
+        self.text("headwater.outcome", record.outcome.as_str());
+        self.text("headwater.node", node);
+        self.some_text("headwater.site", record.words.site());
+        self.some_text("headwater.hop_from", record.words.hop_from());
+        self.some_text("headwater.detail", &record.detail);
+        if let Some(kept) = self.kept {
+            self.text("headwater.kept", kept.as_str());
+            self.gap_above();
+        }
+
+        // A server span is an error when the server was at fault: a 4xx is not.
+        if record.status >= 500 || record.outcome == Outcome::Error {
+            // What our own errors and failed passes say is a word of the code.
+            let is_ours = matches!(record.outcome, Outcome::Error | Outcome::Pass);
+            match record.detail.as_ref() {
+                "" => self.failed_with(record.status),
+                word if is_ours && is_code_word(word) => self.failed(word, word),
+                _ => self.failed_with(record.status),
+            }
+        }
+        proto::close(self.out, span);
+    }
+
+    /// What of an unsampled trace may be missing above this node's spans.
+    fn gap_above(&mut self) {
+        if self.trace.parent_is_remote {
+            let above = match self.record.words.hop_from() {
+                "" => "client",
+                _ => "edge",
+            };
+            self.text("headwater.incomplete", above);
+        }
+    }
+
+    fn phase(&mut self, phase: &Phase) {
+        let span = self.begin(&Frame {
+            id: phase.span_id,
+            parent: Some(self.trace.span_id),
+            parent_is_remote: false,
+            kind: Kind::Internal,
+            name: phase.name,
+            start_us: phase.start_us,
+            duration_us: phase.duration_us,
+        });
+        proto::close(self.out, span);
+    }
+
+    fn attempt(&mut self, attempt: &Attempt, number: usize) {
+        let record = self.record;
+        let span = self.begin(&Frame {
+            id: attempt.span_id,
+            parent: Some(self.trace.span_id),
+            parent_is_remote: false,
+            kind: Kind::Client,
+            name: span_name(record.method),
+            start_us: attempt.start_us,
+            duration_us: attempt.duration_us,
+        });
+        self.method();
+        let url = format!(
+            "{}://{}{}",
+            record.scheme,
+            record.words.host(),
+            redact::path_and_query(record.words.path())
+        );
+        self.text("url.full", &url);
+        self.server_address(attempt.address());
+        self.text("headwater.upstream", &attempt.target);
+        self.text("headwater.upstream_kind", attempt.kind.as_str());
+        proto::attribute_flag(
+            self.out,
+            ATTRIBUTES,
+            "headwater.connection_reused",
+            attempt.reused_connection,
+        );
+        if number > 0 {
+            self.number("http.request.resend_count", number as u64);
+        }
+        if let Some(status) = attempt.status {
+            self.number("http.response.status_code", u64::from(status));
+        }
+        // What the next tier did is exported there only if it found it worth keeping.
+        if self.kept.is_some() && attempt.kind == AttemptKind::UpperTier {
+            self.text("headwater.incomplete", AttemptKind::UpperTier.as_str());
+        }
+        match (attempt.error, attempt.status) {
+            (Some(error), _) => self.failed(error, error),
+            // A client span is an error for any answer of 400 and above as well.
+            (None, Some(status)) if status >= 400 => self.failed_with(status),
+            (None, _) => {}
+        }
+        proto::close(self.out, span);
+    }
+
+    /// Starts a span with what every one has.
+    fn begin(&mut self, frame: &Frame) -> proto::Open {
+        let out = &mut *self.out;
+        let span = proto::open(out, ITEM);
+        proto::bytes(out, TRACE_ID, &self.trace.trace_id);
+        proto::bytes(out, SPAN_ID, &frame.id);
+        let trace_state = self.record.words.trace_state();
+        if !trace_state.is_empty() {
+            proto::text(out, TRACE_STATE, trace_state);
+        }
+        if let Some(parent) = &frame.parent {
+            proto::bytes(out, PARENT_SPAN_ID, parent);
+        }
+        proto::text(out, NAME, frame.name);
+        proto::number(out, KIND, frame.kind as u64);
+        let start_us = frame
+            .start_us
+            .saturating_add(self.record.started_ms.saturating_mul(1000));
+        let end_us = start_us.saturating_add(frame.duration_us);
+        proto::fixed64(out, START_TIME, start_us.saturating_mul(1000));
+        proto::fixed64(out, END_TIME, end_us.saturating_mul(1000));
+        let mut flags = KNOWS_REMOTE;
+        if self.trace.sampled {
+            flags |= SAMPLED;
+        }
+        if frame.parent.is_some() && frame.parent_is_remote {
+            flags |= IS_REMOTE;
+        }
+        proto::fixed32(out, FLAGS, flags);
+        span
+    }
+
+    fn method(&mut self) {
+        self.text("http.request.method", self.record.method.as_str());
+        if self.record.method == Method::Other {
+            self.text("http.request.method_original", self.record.method());
+        }
+    }
+
+    fn server_address(&mut self, authority: &str) {
+        let (host, port) = split_port(authority);
+        self.some_text("server.address", host);
+        if let Some(port) = port {
+            self.number("server.port", u64::from(port));
+        }
+    }
+
+    /// The span's status is that of an error. `message` may say more than `kind`,
+    /// which takes few values.
+    fn failed(&mut self, kind: &str, message: &str) {
+        self.text("error.type", kind);
+        let status = proto::open(self.out, STATUS);
+        if !message.is_empty() {
+            proto::text(self.out, STATUS_MESSAGE, message);
+        }
+        proto::number(self.out, STATUS_CODE, STATUS_ERROR);
+        proto::close(self.out, status);
+    }
+
+    /// The same, where the status code says it all.
+    fn failed_with(&mut self, status: u16) {
+        self.failed(&status.to_string(), "");
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        proto::attribute(self.out, ATTRIBUTES, key, value);
+    }
+
+    fn some_text(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            self.text(key, value);
+        }
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        proto::attribute_number(self.out, ATTRIBUTES, key, value);
+    }
+
+    fn address(&mut self, key: &str, address: IpAddr) {
+        self.scratch.clear();
+        let _infallible = write!(self.scratch, "{address}");
+        proto::attribute(self.out, ATTRIBUTES, key, &self.scratch);
+    }
+}
+
+impl Attempt {
+    /// Where it went, as far as its target's name says it.
+    fn address(&self) -> &str {
+        match self.kind {
+            AttemptKind::Origin => self.target.strip_prefix("origin ").unwrap_or(&self.target),
+            AttemptKind::UpperTier => &self.target,
+        }
+    }
+
+    /// Whether it failed, or was answered with an error of the server's.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.error.is_some() || self.status.is_some_and(|status| status >= 500)
+    }
+}
+
+/// With no route, a span's name is its method alone.
+const fn span_name(method: Method) -> &'static str {
+    match method {
+        Method::Other => "HTTP",
+        known => known.as_str(),
+    }
+}
+
+/// `error.type` takes few values: words of our own code, never a sentence.
+fn is_code_word(text: &str) -> bool {
+    text.len() <= 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn split_query(path: &str) -> (&str, Option<&str>) {
@@ -251,14 +387,18 @@ fn split_query(path: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// Host and port, where what follows the last colon is a port. The colons of a
-/// bracketed IPv6 address are inside its brackets, so they are none.
+/// Host, without the brackets of an IPv6 address, and port, where what follows the
+/// last colon is one. The colons of a bracketed address are none.
 fn split_port(authority: &str) -> (&str, Option<u16>) {
-    authority
+    let (host, port) = authority
         .rsplit_once(':')
         .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
         .and_then(|(host, port)| Some((host, Some(port.parse().ok()?))))
-        .unwrap_or((authority, None))
+        .unwrap_or((authority, None));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    (bare.unwrap_or(host), port)
 }
 
 #[cfg(test)]

@@ -10,13 +10,8 @@ use serde_json::Value;
 fn observer(node: &str) -> Observer {
     Observer::start(Settings {
         node: node.into(),
-        role: "edge",
         access_log: true,
-        hit_log_ratio: 0.0,
-        otlp_endpoint: None,
-        trace_ratio: 0.0,
-        queue_records_max: 64,
-        fault: None,
+        ..Settings::default()
     })
 }
 

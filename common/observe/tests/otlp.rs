@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use observe::{
-    Attempt, AttemptKind, Observer, Outcome, Phase, Protocol, Record, Settings, TraceRecord,
+    Attempt, AttemptKind, Method, Observer, Otlp, OtlpProtocol, Outcome, Phase, Protocol, Record,
+    Said, Settings, TraceRecord,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -22,13 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn observer(endpoint: String) -> Observer {
     Observer::start(Settings {
         node: "edge-1".into(),
-        role: "edge",
-        access_log: false,
-        hit_log_ratio: 0.0,
-        otlp_endpoint: Some(endpoint),
+        otlp: Some(Otlp {
+            endpoint,
+            protocol: OtlpProtocol::HttpProtobuf,
+            ca_pem: None,
+            headers: Vec::new(),
+            traces: true,
+        }),
         trace_ratio: 1.0,
-        queue_records_max: 8192,
-        fault: None,
+        ..Settings::default()
     })
 }
 
@@ -43,19 +46,22 @@ fn record() -> Record {
         }),
         started_ms: 1_700_000_000_000,
         duration_us: 12_500,
-        client: "192.0.2.7".into(),
-        method: "GET".into(),
+        client: [192, 0, 2, 7].into(),
+        peer: [192, 0, 2, 7].into(),
+        method: Method::Get,
         scheme: "http",
-        host: "shop.example".into(),
-        path: "/a".into(),
-        site: "shop".into(),
+        words: Said {
+            host: "shop.example",
+            path: "/a",
+            site: "shop",
+            ..Said::default()
+        }
+        .into(),
         status: 502,
         outcome: Outcome::Error,
         detail: "connection_refused".into(),
         body_bytes: 0,
         protocol: Protocol::H1,
-        user_agent: None,
-        hop_from: None,
         phases: vec![Phase {
             name: "fill",
             span_id: [0x33; 8],
@@ -69,7 +75,7 @@ fn record() -> Record {
             start_us: 200,
             duration_us: 11_000,
             status: None,
-            error: Some("connection_refused".into()),
+            error: Some("connection_refused"),
             reused_connection: false,
         }],
     }
@@ -147,6 +153,8 @@ fn a_collector_receives_a_request_as_a_tree_of_spans() {
     let observer = observer(endpoint);
     let mut unsampled = record();
     unsampled.trace.as_mut().unwrap().sampled = false;
+    unsampled.status = 200;
+    unsampled.upstream_attempts.clear();
     observer.record(unsampled);
     observer.record(record());
     assert!(observer.shutdown(PATIENCE));

@@ -26,17 +26,29 @@ use names::{Names, segments};
 /// All that `observe` takes from outside, and why nothing in it is a way to a request.
 /// A crate that is not here is added with its reason, or not at all.
 const OBSERVE_TAKES: &[(&str, &str)] = &[
+    ("bytes", "finished telemetry on its way into a gRPC message"),
     ("crossbeam-channel", "queues"),
     ("log", "the bridge from other crates' lines"),
-    ("opentelemetry", "spans as values"),
-    ("opentelemetry-otlp", "the exporter"),
-    ("opentelemetry_sdk", "spans as values"),
     ("parking_lot", "locks around its own tables"),
     ("prometheus-client", "counters"),
+    ("rustls", "the collector's certificate"),
+    ("rustls-native-certs", "who may vouch for it"),
     ("serde", "the table of requests in flight as JSON"),
+    (
+        "tokio",
+        "the runtime that gRPC to the collector needs, its own",
+    ),
+    (
+        "tonic",
+        "gRPC to the collector, with messages that are bytes already",
+    ),
     ("tracing", "lines"),
     ("tracing-log", "the bridge from other crates' lines"),
     ("tracing-subscriber", "where lines go"),
+    (
+        "ureq",
+        "HTTP to the collector, with bodies that are bytes already",
+    ),
 ];
 
 /// Names of crates and modules that lead to types which hold a request or its fields,

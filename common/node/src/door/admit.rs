@@ -37,6 +37,7 @@ pub(crate) struct TurnedAway {
     pub(crate) method: Method,
     pub(crate) checked: Checked,
     pub(crate) visitor: IpAddr,
+    pub(crate) https: bool,
     pub(crate) received_ms: u64,
     pub(crate) watch: Stopwatch,
 }
@@ -66,6 +67,7 @@ pub(crate) fn admit(
                 fields: arrival.fields,
                 scheme: entered.scheme,
                 visitor: entered.visitor,
+                peer: conn.peer.ip(),
                 protocol: arrival.protocol,
                 received_ms,
                 watch,
@@ -81,6 +83,7 @@ pub(crate) fn admit(
             method: arrival.method,
             checked: arrival.checked,
             visitor: conn.peer.ip(),
+            https: conn.tls,
             received_ms,
             watch,
         })),

@@ -236,7 +236,7 @@ async fn attempt(
             .as_ref()
             .ok()
             .map(|reached| reached.response.status.as_u16()),
-        error: error.map(str::to_owned),
+        error,
         reused_connection: outcome
             .as_ref()
             .is_ok_and(|reached| reached.response.reused),

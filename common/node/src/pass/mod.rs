@@ -20,6 +20,7 @@ mod last_stop;
 mod session;
 mod way;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONNECTION, DATE, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
-use observe::{Done, Outcome, Protocol};
+use observe::{Attempt, Done, Outcome, Protocol};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -359,17 +360,15 @@ impl ProxyHttp for Pass {
             body_bytes: session.body_bytes_sent() as u64,
             duration_us: request.watch.elapsed_us(),
             protocol: request.protocol,
+            method: observe::Method::of(request.method.as_str()),
+            https: request.scheme == control::Scheme::Https,
         };
         self.node.observer.count(&done);
-        if self
-            .node
-            .observer
-            .wants(outcome, status, request.trace.sampled)
-        {
-            let mut record = report::record_of(request, outcome, status);
-            record.duration_us = done.duration_us;
-            record.body_bytes = done.body_bytes;
-            record.detail = way.failure.map_or("", SendError::as_str).to_owned();
+        let has_failed_attempt = way.attempts.iter().any(Attempt::has_failed);
+        let sampled = request.trace.sampled;
+        if self.node.observer.wants(&done, sampled, has_failed_attempt) {
+            let mut record = report::record_of(request, &done);
+            record.detail = Cow::Borrowed(way.failure.map_or("", SendError::as_str));
             record.upstream_attempts = std::mem::take(&mut way.attempts);
             self.node.observer.record(record);
         }

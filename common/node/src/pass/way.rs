@@ -332,7 +332,7 @@ impl OnTheWay {
             start_us: self.attempt_from_us,
             duration_us: now_us.saturating_sub(self.attempt_from_us),
             status,
-            error: failure.map(|failure| failure.as_str().to_owned()),
+            error: failure.map(SendError::as_str),
             reused_connection: false,
         });
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::process_log::subscriber;
-use crate::record::samples;
+use crate::record::Said;
+use crate::record::samples::{self, said};
 
 #[derive(Clone, Default)]
 struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -79,9 +80,10 @@ fn an_access_line_tells_the_record() {
 #[test]
 fn what_a_client_sends_cannot_end_its_line() {
     let mut record = samples::miss();
-    record.path = "/\r\n{\"level\":\"ERROR\"}\u{0}\u{1b}[31m\"".into();
+    let path = "/\r\n{\"level\":\"ERROR\"}\u{0}\u{1b}[31m\"";
+    record.words = Said { path, ..said() }.into();
     let line = fields(logged(Level::Info, |source| source.access(&record)));
-    assert_eq!(line["path"], record.path);
+    assert_eq!(line["path"], path);
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn attempts_in_a_few_words() {
     let mut failed = samples::miss().upstream_attempts.remove(0);
     failed.target = "upper-2".into();
     failed.status = None;
-    failed.error = Some("connect_timeout".into());
+    failed.error = Some("connect_timeout");
     failed.reused_connection = false;
     let answered = samples::miss().upstream_attempts.remove(0);
     for (attempts, text) in [

@@ -214,10 +214,17 @@ pub(super) fn metrics() -> Metrics {
             "Panics contained in the observer's threads. Requests are not affected; \
              each is a defect worth a report",
         ),
+        dropped: Default::default(),
         registry: Registry::default(),
     };
+    let dropped = Dropped::ALL.map(|what| {
+        metrics
+            .telemetry_dropped
+            .get_or_create_owned(&[("what", what.as_str())])
+    });
     Metrics {
         registry: table.registry,
+        dropped,
         ..metrics
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::labels::PEERS_MAX;
 use super::*;
-use crate::record::{Outcome, Protocol};
+use crate::record::{Method, Outcome, Protocol};
 
 /// Text as a scraper reads it: samples by name and labels, families by name.
 struct Scrape {
@@ -74,6 +74,8 @@ fn touched() -> (Metrics, FillInFlight) {
             body_bytes: 10,
             duration_us: 300,
             protocol: Protocol::H1,
+            method: Method::Get,
+            https: false,
         });
     }
     metrics.tier_control_rejected(Side::Request, "expired", "edge-1");
@@ -322,6 +324,8 @@ fn threads_count_together() {
         body_bytes: 1,
         duration_us: 1,
         protocol: Protocol::H2,
+        method: Method::Get,
+        https: false,
     };
     std::thread::scope(|scope| {
         for _ in 0..16 {

@@ -1,20 +1,38 @@
 use super::*;
 use crate::record::{Protocol, samples};
 use crate::worker::PANIC;
-use crate::{Level, Side};
+use crate::{Level, Method, OtlpProtocol, Outcome, Side};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn settings() -> Settings {
     Settings {
         node: "edge-1".into(),
-        role: "edge",
         access_log: true,
-        hit_log_ratio: 0.0,
-        otlp_endpoint: None,
-        trace_ratio: 0.0,
         queue_records_max: 16,
-        fault: None,
+        ..Settings::default()
+    }
+}
+
+fn collector(endpoint: &str) -> Otlp {
+    Otlp {
+        endpoint: endpoint.into(),
+        protocol: OtlpProtocol::HttpProtobuf,
+        ca_pem: None,
+        headers: Vec::new(),
+        traces: true,
+    }
+}
+
+fn done(outcome: Outcome, status: u16) -> Done {
+    Done {
+        outcome,
+        status,
+        body_bytes: 5,
+        duration_us: 1,
+        protocol: Protocol::H1,
+        method: Method::Get,
+        https: false,
     }
 }
 
@@ -44,7 +62,7 @@ fn which_requests_are_told_in_full() {
     };
     // Nobody listens there; what matters is that there is a collector to tell.
     let traced = Settings {
-        otlp_endpoint: Some("http://127.0.0.1:9".into()),
+        otlp: Some(collector("http://127.0.0.1:9")),
         ..none.clone()
     };
     for (settings, outcome, status, sampled, wanted) in [
@@ -61,16 +79,62 @@ fn which_requests_are_told_in_full() {
         (none.clone(), Outcome::Error, 502, false, false),
         (none, Outcome::Error, 502, true, false),
         (traced.clone(), Outcome::Hit, 200, true, true),
-        (traced, Outcome::Miss, 200, false, false),
+        (traced.clone(), Outcome::Miss, 200, false, false),
+        // Not sampled, but worth keeping.
+        (traced.clone(), Outcome::Miss, 499, false, false),
+        (traced, Outcome::Miss, 500, false, true),
     ] {
         let (observer, _worker) = Observer::prepare(settings.clone());
         assert_eq!(
-            observer.wants(outcome, status, sampled),
+            observer.wants(&done(outcome, status), sampled, false),
             wanted,
             "{} {status} sampled: {sampled}, {settings:?}",
             outcome.as_str()
         );
     }
+}
+
+#[test]
+fn what_failed_or_was_slow_is_kept_though_not_sampled() {
+    let (observer, _worker) = Observer::prepare(Settings {
+        access_log: false,
+        otlp: Some(collector("http://127.0.0.1:9")),
+        slow_ms: 200,
+        ..settings()
+    });
+    for (duration_us, has_failed_attempt, wanted) in [
+        (199_999, false, false),
+        (200_000, false, true),
+        (1, true, true),
+    ] {
+        let done = Done {
+            duration_us,
+            ..done(Outcome::Hit, 200)
+        };
+        let wants = observer.wants(&done, false, has_failed_attempt);
+        assert_eq!(wants, wanted, "{duration_us} {has_failed_attempt}");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_not_even_built_and_counted() {
+    let (observer, _worker) = Observer::prepare(settings());
+    let miss = done(Outcome::Miss, 200);
+    for _ in 0..16 {
+        assert!(observer.wants(&miss, false, false));
+        observer.record(samples::miss());
+    }
+    assert!(!observer.wants(&miss, false, false));
+    assert!(shows(
+        &observer,
+        r#"headwater_telemetry_dropped_total{what="record"} 1"#
+    ));
+    // A hit that nobody wanted to tell of is no loss.
+    assert!(!observer.wants(&done(Outcome::Hit, 200), false, false));
+    assert!(shows(
+        &observer,
+        r#"headwater_telemetry_dropped_total{what="record"} 1"#
+    ));
 }
 
 #[test]
@@ -100,14 +164,7 @@ fn a_full_queue_drops_and_counts_and_never_waits() {
         r#"headwater_telemetry_dropped_total{what="record"} 4"#
     ));
     // The counters do not care.
-    let done = Done {
-        outcome: Outcome::Hit,
-        status: 200,
-        body_bytes: 5,
-        duration_us: 1,
-        protocol: Protocol::H1,
-    };
-    observer.count(&done);
+    observer.count(&done(Outcome::Hit, 200));
     assert!(shows(&observer, "headwater_response_bytes_total 5"));
     assert_eq!(worker.records.len(), 16);
 }

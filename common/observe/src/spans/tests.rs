@@ -1,52 +1,59 @@
-use opentelemetry::Value;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
+use prost::Message as _;
 
 use super::*;
-use crate::record::samples;
+use crate::record::Said;
+use crate::record::samples::{self, said};
 
-fn made(record: &Record) -> Vec<SpanData> {
-    spans(
-        record,
-        "edge-1",
-        &InstrumentationScope::builder("headwater").build(),
-    )
+const SLOW_US: u64 = 1_000_000;
+
+/// The spans as the official messages read them.
+fn made(record: &Record) -> Vec<Span> {
+    let mut out = Vec::new();
+    let count = write(&mut out, record, "edge-1", SLOW_US);
+    let spans = ScopeSpans::decode(out.as_slice()).unwrap().spans;
+    assert_eq!(spans.len() as u64, count);
+    spans
 }
 
-fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<&'a Value> {
-    span.attributes
-        .iter()
-        .find(|kv| kv.key.as_str() == key)
-        .map(|kv| &kv.value)
+fn text(span: &Span, key: &str) -> String {
+    let mut found = span.attributes.iter().filter(|one| one.key == key);
+    let first = found.next().and_then(|one| one.value.clone()?.value);
+    assert!(found.next().is_none(), "{key} stands there twice");
+    match first {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(flag)) => flag.to_string(),
+        _ => String::new(),
+    }
 }
 
-fn text(span: &SpanData, key: &str) -> String {
-    attribute(span, key)
-        .map(ToString::to_string)
-        .unwrap_or_default()
+fn is_error(span: &Span) -> bool {
+    span.status.as_ref().is_some_and(|status| status.code == 2)
 }
 
 #[test]
 fn a_record_becomes_a_server_span_with_children() {
     let spans = made(&samples::miss());
-    let ids: Vec<_> = spans
-        .iter()
-        .map(|s| s.span_context.span_id().to_bytes())
-        .collect();
+    let ids: Vec<_> = spans.iter().map(|s| s.span_id.clone()).collect();
     assert_eq!(ids, [[0x22; 8], [0x33; 8], [0x44; 8]]);
-    let kinds: Vec<_> = spans.iter().map(|s| s.span_kind.clone()).collect();
+    let kinds: Vec<_> = spans.iter().map(Span::kind).collect();
     assert_eq!(
         kinds,
         [SpanKind::Server, SpanKind::Internal, SpanKind::Client]
     );
-    let names: Vec<_> = spans.iter().map(|s| s.name.as_ref()).collect();
+    let names: Vec<_> = spans.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["GET", "fill", "GET"]);
     for span in &spans {
-        assert_eq!(span.span_context.trace_id().to_bytes(), [0x11; 16]);
-        assert!(span.span_context.is_sampled());
+        assert_eq!(span.trace_id, [0x11; 16]);
+        assert_eq!(span.flags & SAMPLED, SAMPLED);
     }
-    assert_eq!(spans[0].parent_span_id, SpanId::INVALID);
+    assert!(spans[0].parent_span_id.is_empty());
     for child in &spans[1..] {
-        assert_eq!(child.parent_span_id, spans[0].span_context.span_id());
-        assert!(!child.parent_span_is_remote);
+        assert_eq!(child.parent_span_id, spans[0].span_id);
+        assert_eq!(child.flags, KNOWS_REMOTE | SAMPLED);
     }
 }
 
@@ -63,25 +70,27 @@ fn work_below_our_own_span_is_no_server_span() {
         trace.parent_is_remote = parent_is_remote;
         let spans = made(&record);
         assert_eq!(
-            spans[0].span_kind, kind,
+            spans[0].kind(),
+            kind,
             "{parent_span_id:?} {parent_is_remote}"
         );
-        assert_eq!(spans[0].parent_span_is_remote, parent_is_remote);
-        assert_eq!(spans[1].parent_span_id, spans[0].span_context.span_id());
+        let is_remote = spans[0].flags & IS_REMOTE != 0;
+        assert_eq!(is_remote, parent_is_remote);
+        assert_eq!(spans[1].parent_span_id, spans[0].span_id);
     }
 }
 
 #[test]
 fn times_are_the_records_own() {
     let spans = made(&samples::miss());
-    let start = UNIX_EPOCH + Duration::from_millis(1_700_000_000_000);
+    let start_us = 1_700_000_000_000_000;
     for (span, from_us, to_us) in [
         (&spans[0], 0, 12_500),
         (&spans[1], 100, 12_100),
         (&spans[2], 200, 11_200),
     ] {
-        assert_eq!(span.start_time, start + Duration::from_micros(from_us));
-        assert_eq!(span.end_time, start + Duration::from_micros(to_us));
+        assert_eq!(span.start_time_unix_nano, (start_us + from_us) * 1000);
+        assert_eq!(span.end_time_unix_nano, (start_us + to_us) * 1000);
     }
 }
 
@@ -97,6 +106,7 @@ fn attributes_follow_the_http_conventions() {
         ("server.port", "8443"),
         ("http.response.status_code", "200"),
         ("client.address", "192.0.2.7"),
+        ("network.peer.address", "198.51.100.1"),
         ("network.protocol.version", "2"),
         ("user_agent.original", "curl/8"),
         ("headwater.outcome", "miss"),
@@ -117,10 +127,12 @@ fn attributes_follow_the_http_conventions() {
 }
 
 #[test]
-fn only_sampled_traces_become_spans() {
+fn only_sampled_traces_become_spans_unless_something_was_wrong() {
     let mut record = samples::miss();
     record.trace.as_mut().unwrap().sampled = false;
     assert!(made(&record).is_empty());
+    record.status = 500;
+    assert!(!made(&record).is_empty());
     record.trace = None;
     assert!(made(&record).is_empty());
 }
@@ -132,8 +144,8 @@ fn a_parent_elsewhere_is_remote() {
     trace.parent_span_id = Some([0x55; 8]);
     trace.parent_is_remote = true;
     let server = made(&record).remove(0);
-    assert_eq!(server.parent_span_id.to_bytes(), [0x55; 8]);
-    assert!(server.parent_span_is_remote);
+    assert_eq!(server.parent_span_id, [0x55; 8]);
+    assert_eq!(server.flags & IS_REMOTE, IS_REMOTE);
 }
 
 #[test]
@@ -143,17 +155,22 @@ fn whose_fault_it_was() {
         (404, Outcome::Miss, "", None),
         (500, Outcome::Miss, "", Some("500")),
         (504, Outcome::Error, "fetch_timeout", Some("fetch_timeout")),
+        (502, Outcome::Pass, "closed", Some("closed")),
+        // Words that take few values only, and only those that name the failure.
+        (
+            502,
+            Outcome::Error,
+            "it was closed by 192.0.2.1",
+            Some("502"),
+        ),
+        (503, Outcome::Bypass, "private", Some("503")),
     ] {
         let mut record = samples::miss();
         record.status = status;
         record.outcome = outcome;
         record.detail = detail.into();
         let server = made(&record).remove(0);
-        assert_eq!(
-            matches!(server.status, Status::Error { .. }),
-            error.is_some(),
-            "{status}"
-        );
+        assert_eq!(is_error(&server), error.is_some(), "{status}");
         assert_eq!(
             text(&server, "error.type"),
             error.unwrap_or_default(),
@@ -168,13 +185,9 @@ fn whose_fault_it_was() {
     ] {
         let mut record = samples::miss();
         record.upstream_attempts[0].status = status;
-        record.upstream_attempts[0].error = failure.map(str::to_owned);
+        record.upstream_attempts[0].error = failure;
         let client = made(&record).remove(2);
-        assert_eq!(
-            matches!(client.status, Status::Error { .. }),
-            error.is_some(),
-            "{status:?}"
-        );
+        assert_eq!(is_error(&client), error.is_some(), "{status:?}");
         assert_eq!(
             text(&client, "error.type"),
             error.unwrap_or_default(),
@@ -186,7 +199,9 @@ fn whose_fault_it_was() {
 #[test]
 fn an_unknown_method_makes_no_name() {
     let mut record = samples::miss();
-    record.method = "BREW".into();
+    record.method = Method::Other;
+    let method = "BREW";
+    record.words = Said { method, ..said() }.into();
     let server = made(&record).remove(0);
     assert_eq!(server.name, "HTTP");
     assert_eq!(text(&server, "http.request.method"), "_OTHER");
@@ -207,8 +222,8 @@ fn ports() {
     for (authority, split) in [
         ("a.example", ("a.example", None)),
         ("a.example:80", ("a.example", Some(80))),
-        ("[::1]:80", ("[::1]", Some(80))),
-        ("[::1]", ("[::1]", None)),
+        ("[::1]:80", ("::1", Some(80))),
+        ("[::1]", ("::1", None)),
         ("::1", ("::1", None)),
         ("a.example:", ("a.example:", None)),
         ("a.example:99999", ("a.example:99999", None)),
@@ -222,4 +237,78 @@ fn ports() {
     let client = made(&record).remove(2);
     assert_eq!(text(&client, "server.address"), "127.0.0.1");
     assert_eq!(text(&client, "server.port"), "8000");
+}
+
+#[test]
+fn what_is_kept_of_an_unsampled_trace_says_why_and_what_may_be_missing() {
+    let sampled = samples::miss();
+    let mut plain = samples::miss();
+    plain.trace.as_mut().unwrap().sampled = false;
+    let mut slow = plain.clone();
+    slow.duration_us = SLOW_US;
+    let mut failed = plain.clone();
+    failed.upstream_attempts[0].error = Some("closed");
+    // As an upper tier sees it: an edge's span above, an origin below.
+    let mut at_upper = failed.clone();
+    at_upper.words = Said {
+        hop_from: "edge-1",
+        ..said()
+    }
+    .into();
+    at_upper.trace.as_mut().unwrap().parent_span_id = Some([0x55; 8]);
+    at_upper.trace.as_mut().unwrap().parent_is_remote = true;
+    at_upper.upstream_attempts[0].kind = AttemptKind::Origin;
+    let mut of_visitor = at_upper.clone();
+    of_visitor.words = said().into();
+    for (record, kept, above, below) in [
+        (sampled, "", "", ""),
+        (slow, "slow", "", "upper_tier"),
+        (failed, "error", "", "upper_tier"),
+        (at_upper, "error", "edge", ""),
+        (of_visitor, "error", "client", ""),
+    ] {
+        let spans = made(&record);
+        let (server, client) = (&spans[0], &spans[2]);
+        assert_eq!(text(server, "headwater.kept"), kept);
+        assert_eq!(text(server, "headwater.incomplete"), above, "{kept}");
+        assert_eq!(text(client, "headwater.incomplete"), below, "{kept}");
+        // What was said on the wire is said here too.
+        assert_eq!(server.flags & SAMPLED == 0, !kept.is_empty());
+    }
+    assert!(made(&plain).is_empty());
+}
+
+#[test]
+fn later_attempts_are_numbered() {
+    let mut record = samples::miss();
+    record
+        .upstream_attempts
+        .push(record.upstream_attempts[0].clone());
+    let spans = made(&record);
+    assert_eq!(text(&spans[2], "http.request.resend_count"), "");
+    assert_eq!(text(&spans[3], "http.request.resend_count"), "1");
+}
+
+#[test]
+fn a_signed_url_is_told_without_its_signature() {
+    let mut record = samples::miss();
+    let path = "/a?b=c&sig=secret";
+    record.words = Said { path, ..said() }.into();
+    let spans = made(&record);
+    assert_eq!(text(&spans[0], "url.query"), "b=c&sig=REDACTED");
+    let full = text(&spans[2], "url.full");
+    assert_eq!(full, "https://shop.example:8443/a?b=c&sig=REDACTED");
+}
+
+#[test]
+fn trace_state_stands_in_every_span() {
+    let mut record = samples::miss();
+    let trace_state = "vendor=value";
+    record.words = Said {
+        trace_state,
+        ..said()
+    }
+    .into();
+    let spans = made(&record);
+    assert!(spans.iter().all(|span| span.trace_state == trace_state));
 }
