@@ -17,11 +17,14 @@
 mod ask;
 mod client;
 pub mod clock;
+pub mod drill;
+mod fault;
 mod files;
 mod fleet;
 mod forge;
 mod gate;
 mod h2_client;
+mod intermediary;
 mod metrics;
 mod name_server;
 mod origin;
@@ -35,11 +38,13 @@ mod wire;
 
 pub use ask::{Ask, HOST, ask, get};
 pub use client::{Client, Response};
+pub use fault::{Fault, Kind, Share, Side};
 pub use files::signing_key;
 pub use fleet::{Fleet, Ports};
 pub use forge::Forge;
 pub use gate::Gate;
 pub use h2_client::H2Client;
+pub use intermediary::Intermediary;
 pub use metrics::Metrics;
 pub use name_server::NameServer;
 pub use origin::{Origin, Recorded};

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 pub use self::builder::{Builder, Hop, Tracing};
 pub use self::test_node::TestNode;
+use crate::intermediary::Intermediary;
 use crate::relay::Relay;
 use crate::tls::Authority;
 use crate::{Origin, files, within};
@@ -30,6 +31,7 @@ pub struct Topology {
     edges: Vec<TestNode>,
     uppers: Vec<TestNode>,
     relays: Vec<Relay>,
+    intermediaries: Vec<Intermediary>,
     collector: Origin,
     authority: Authority,
     folder: TempDir,
@@ -79,6 +81,12 @@ impl Topology {
     #[must_use]
     pub fn relays(&self) -> &[Relay] {
         &self.relays
+    }
+
+    /// All intermediaries.
+    #[must_use]
+    pub fn intermediaries(&self) -> &[Intermediary] {
+        &self.intermediaries
     }
 
     /// Whom the nodes send their spans to, if to anybody.

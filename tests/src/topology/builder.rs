@@ -1,6 +1,7 @@
 //! What a scenario wishes a topology to be, and how it is started from that.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use config::Role;
 
@@ -8,9 +9,14 @@ use super::{TestNode, Topology};
 use crate::Origin;
 use crate::ask::HOST;
 use crate::files::{self, Wishes};
+use crate::intermediary::Intermediary;
 use crate::relay::Relay;
 use crate::reply::Reply;
 use crate::tls::Authority;
+
+/// How late an intermediary is that delays messages: scenarios with that fault make
+/// their edges less patient.
+const DELAY: Duration = Duration::from_millis(400);
 
 /// What stands between edges and upper tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +28,9 @@ pub enum Hop {
     Bytes,
     /// A relay of messages before each upper tier: it can alter them.
     Messages,
+    /// An intermediary before each upper tier, shared by all edges: it can have a
+    /// [`Fault`](crate::Fault).
+    Faulty,
 }
 
 /// Whether the nodes trace, and whom they tell.
@@ -202,6 +211,7 @@ impl Builder {
             edges: Vec::new(),
             uppers: Vec::new(),
             relays: Vec::new(),
+            intermediaries: Vec::new(),
             collector,
             authority,
             folder,
@@ -215,13 +225,21 @@ impl Builder {
             let upper =
                 TestNode::start(topology.folder.path(), &name, &text, Role::UpperTier).await;
             let mut address = upper.address();
-            if self.hop != Hop::Direct {
-                let relay = match self.hop {
-                    Hop::Messages => Relay::of_messages(address).await,
-                    _ => Relay::of_bytes(address).await,
-                };
-                address = relay.address();
-                topology.relays.push(relay);
+            match self.hop {
+                Hop::Direct => {}
+                Hop::Bytes | Hop::Messages => {
+                    let relay = match self.hop {
+                        Hop::Messages => Relay::of_messages(address).await,
+                        _ => Relay::of_bytes(address).await,
+                    };
+                    address = relay.address();
+                    topology.relays.push(relay);
+                }
+                Hop::Faulty => {
+                    let intermediary = Intermediary::start(address, DELAY).await;
+                    address = intermediary.address();
+                    topology.intermediaries.push(intermediary);
+                }
             }
             ways.push((name, address));
             topology.uppers.push(upper);

@@ -18,6 +18,7 @@ mod counters;
 mod demo;
 mod direct;
 mod doors;
+mod drill;
 mod fill;
 mod freshness;
 mod groups;
