@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test demo test proof check fuzz bench compose compose-keys compose-test clean
+.PHONY: help deps deps-test demo test proof check fuzz drill bench compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -78,6 +78,12 @@ fuzz: deps ## let a fuzzer at every parser, each for SECONDS=20
 	        -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -dict=words.dict \
 	        || exit 1; \
 	done
+
+# What the drill is told, for example: make drill ARGS="--only clear --requests 5000"
+drill: deps ## replay the outage, and its relatives, against real processes under load
+	cargo build --release --bins
+	cargo build --release -p tests --example drill
+	target/release/examples/drill --markdown docs/drill.md $(ARGS)
 
 bench: deps ## this project and its peers, side by side
 	bench/run
