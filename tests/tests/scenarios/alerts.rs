@@ -1,0 +1,45 @@
+//! The rules that operators alert by: that they name what there is, and fire.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use tests::{Origin, Topology, get};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+
+/// Every metric of ours that a text names.
+fn named(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("headwater_"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_in_a_rule_is_one_that_nodes_have() {
+    let origin = Origin::start().await;
+    let topology = Topology::new(&origin).start().await;
+    let metrics = topology.edge(1).admin(&get("/metrics")).await.text();
+    let rules = std::fs::read_to_string(format!("{FOLDER}/alerts.yml")).unwrap();
+    let rules = named(&rules);
+    assert!(rules.contains("headwater_tier_control_alert"));
+    for name in rules {
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        let described = format!("# HELP {family} ");
+        assert!(metrics.contains(&described), "no node has {name}");
+    }
+    topology.finish().await;
+}
+
+#[test]
+fn rules_fire_and_fall_silent_as_they_should() {
+    let tested = Command::new("promtool")
+        .args(["test", "rules", "alerts_test.yml"])
+        .current_dir(FOLDER)
+        .output();
+    // Whoever has no Prometheus tests the rest.
+    if let Ok(tested) = tested {
+        let said = String::from_utf8_lossy(&tested.stdout);
+        let why = String::from_utf8_lossy(&tested.stderr);
+        assert!(tested.status.success(), "{said}{why}");
+    }
+}
