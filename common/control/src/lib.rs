@@ -24,6 +24,7 @@
 
 mod base;
 mod block;
+pub mod epoch;
 mod error;
 mod fields;
 mod generate;

@@ -13,7 +13,7 @@ pub(crate) mod order;
 
 use std::collections::{HashMap, VecDeque};
 
-use control::KeyDigest;
+use control::{KeyDigest, epoch};
 use parking_lot::Mutex;
 use store::Key;
 
@@ -65,16 +65,9 @@ impl Recent {
     }
 }
 
-/// Two requests may put one purge a little apart: each was on its way for a while.
-const SAME_PURGE_MS: u64 = 50;
-
-/// The epoch to send for a key at `now_ms`: 0 where it was not purged here, else one
-/// more than the milliseconds since it was. A duration, so that clocks need not agree.
+/// The epoch to send for a key at `now_ms`.
 pub(crate) fn epoch(node: &Node, key: KeyDigest, now_ms: u64) -> u64 {
-    match node.purged.last(key) {
-        0 => 0,
-        purged_ms => now_ms.saturating_sub(purged_ms) + 1,
-    }
+    epoch::told(node.purged.last(key), now_ms)
 }
 
 /// When, by our clock, the edge that asks says it purged the key; 0 where it says
@@ -83,16 +76,12 @@ pub(crate) fn heed(node: &Node, request: &Request) -> u64 {
     let Some(verified) = &request.tier else {
         return 0;
     };
-    let Some(ago_ms) = verified.block().epoch.checked_sub(1) else {
-        return 0;
-    };
-    let said_ms = request.received_ms.saturating_sub(ago_ms);
     let known_ms = node.purged.last(request.digest());
-    if said_ms <= known_ms.saturating_add(SAME_PURGE_MS) {
-        return known_ms;
+    let purged_ms = epoch::heard(verified.block().epoch, request.received_ms, known_ms);
+    if purged_ms > known_ms {
+        node.purged.remember(request.digest(), purged_ms);
     }
-    node.purged.remember(request.digest(), said_ms);
-    said_ms
+    purged_ms
 }
 
 /// Whether what is purged is gone, or stale.

@@ -89,7 +89,7 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
         .as_ref()
         .and_then(|entry| entry.select(&request.fields, policy))
         // The edge that asks has purged what was fetched before.
-        .filter(|object| purged_ms == 0 || object.stored_ms > purged_ms)
+        .filter(|object| control::epoch::stands(object.stored_ms, purged_ms))
         .filter(|object| node.store.stands(&object.groups));
     let (stored, part) = match stored {
         Some(object) if partial::is_part(object) => (None, Some(object)),

@@ -190,7 +190,7 @@ fn stored(node: &Node, request: &Request, key: &[u8]) -> Option<Slice> {
     let object = entry.select(&request.fields, request.policy())?;
     // The edge that asks may have purged what was fetched before.
     let purged_ms = node.purged.last(request.digest());
-    let usable = object.stored_ms > purged_ms
+    let usable = control::epoch::stands(object.stored_ms, purged_ms)
         && partial::is_part(object)
         && partial::is_fresh(request, object, now_ms)
         && node.store.stands(&object.groups);
