@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::{Candidates, State};
 
 /// One way to content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Way {
     /// The upper tier at this position among the candidates.
     Upper(usize),
@@ -38,6 +38,8 @@ pub struct Question<'a> {
     pub states: &'a [State],
     /// Whether the site lets this node go to the origin itself.
     pub direct_allowed: bool,
+    /// Whether something stale stands in if nobody answers.
+    pub stale_may_serve: bool,
 }
 
 /// Lists the ways for one request.
@@ -46,10 +48,11 @@ pub struct Question<'a> {
 /// it speaks of going around upper tiers, and there are none to go around.
 ///
 /// With them come those that are up, in the key's order; then those in trial, for
-/// which the caller must hold [`crate::Health::begin_trial`]; then, if nothing else
-/// promises an answer (none is up and the origin may not be asked), those that are
-/// down, because a small chance is better than a certain error; then the origin,
-/// where allowed.
+/// which the caller must hold [`crate::Health::begin_trial`]; then, where the origin
+/// may not be asked, those that are down: they may have come back since, and a small
+/// chance is better than a certain error. Where something stale stands in, that is no
+/// error, and they are asked only if nobody is up. Then comes the origin, where
+/// allowed.
 ///
 /// While any upper tier is up no request reaches one in trial, so that no visitor
 /// waits for a node that was down a moment ago. Whoever keeps the states therefore
@@ -72,7 +75,7 @@ pub fn ways(question: &Question<'_>) -> Ways {
         };
         class.push(Way::Upper(position));
     }
-    let only_hope = up.is_empty() && !question.direct_allowed;
+    let only_hope = !question.direct_allowed && (up.is_empty() || !question.stale_may_serve);
     let mut ways = up;
     ways.append(&mut trial);
     if only_hope {
@@ -139,6 +142,7 @@ mod tests {
             candidates,
             states,
             direct_allowed: direct,
+            stale_may_serve: false,
         })
     }
 
@@ -164,54 +168,88 @@ mod tests {
         const D: State = State::Down { until_ms: 1 };
         const O: Option<usize> = None;
         // States by rank in the key's order (first choice first); ways by rank too,
-        // with O for the origin: once with the origin allowed, once without.
-        type Case = (
-            &'static [State],
-            &'static [Option<usize>],
-            &'static [Option<usize>],
-        );
+        // with O for the origin: where the origin is allowed, where it is not, and
+        // where something stale stands in instead.
+        type Ranks = &'static [Option<usize>];
+        type Case = (&'static [State], Ranks, Ranks, Ranks);
         let cases: &[Case] = &[
             (
                 &[U, U, U],
                 &[Some(0), Some(1), Some(2), O],
                 &[Some(0), Some(1), Some(2)],
+                &[Some(0), Some(1), Some(2)],
             ),
-            (&[D, U, U], &[Some(1), Some(2), O], &[Some(1), Some(2)]),
-            (&[U, D, D], &[Some(0), O], &[Some(0)]),
+            (
+                &[D, U, U],
+                &[Some(1), Some(2), O],
+                &[Some(1), Some(2), Some(0)],
+                &[Some(1), Some(2)],
+            ),
+            (
+                &[U, D, D],
+                &[Some(0), O],
+                &[Some(0), Some(1), Some(2)],
+                &[Some(0)],
+            ),
             (
                 &[T, U, U],
                 &[Some(1), Some(2), Some(0), O],
                 &[Some(1), Some(2), Some(0)],
+                &[Some(1), Some(2), Some(0)],
             ),
-            (&[T, D, U], &[Some(2), Some(0), O], &[Some(2), Some(0)]),
-            (&[D, T, D], &[Some(1), O], &[Some(1), Some(0), Some(2)]),
             (
-                &[T, D, T],
-                &[Some(0), Some(2), O],
-                &[Some(0), Some(2), Some(1)],
+                &[T, D, U],
+                &[Some(2), Some(0), O],
+                &[Some(2), Some(0), Some(1)],
+                &[Some(2), Some(0)],
             ),
-            (&[D, D, D], &[O], &[Some(0), Some(1), Some(2)]),
+            (
+                &[D, T, D],
+                &[Some(1), O],
+                &[Some(1), Some(0), Some(2)],
+                &[Some(1), Some(0), Some(2)],
+            ),
+            (
+                &[D, D, D],
+                &[O],
+                &[Some(0), Some(1), Some(2)],
+                &[Some(0), Some(1), Some(2)],
+            ),
             // A candidate nothing is known about is up.
             (
                 &[],
                 &[Some(0), Some(1), Some(2), O],
                 &[Some(0), Some(1), Some(2)],
+                &[Some(0), Some(1), Some(2)],
             ),
         ];
         let candidates = three();
         let order = candidates.order(&KEY);
-        for (by_rank, direct, indirect) in cases {
+        for (by_rank, direct, indirect, stale) in cases {
             let mut states = vec![U; by_rank.len()];
             for (rank, state) in by_rank.iter().enumerate() {
                 states[order[rank]] = *state;
             }
-            for (allowed, want) in [(true, direct), (false, indirect)] {
+            let sites = [
+                (true, false, direct),
+                (true, true, direct),
+                (false, false, indirect),
+                (false, true, stale),
+            ];
+            for (direct_allowed, stale_may_serve, want) in sites {
                 let want: Ways = want
                     .iter()
                     .map(|rank| rank.map_or(Way::Origin, |rank| Way::Upper(order[rank])))
                     .collect();
-                let got = asked(Topology::Hash, &candidates, &states, allowed);
-                assert_eq!(got, want, "{by_rank:?}, direct {allowed}");
+                let got = ways(&Question {
+                    topology: Topology::Hash,
+                    key: &KEY,
+                    candidates: &candidates,
+                    states: &states,
+                    direct_allowed,
+                    stale_may_serve,
+                });
+                assert_eq!(got, want, "{by_rank:?}, direct {direct_allowed}");
             }
         }
     }
@@ -249,6 +287,7 @@ mod tests {
                 candidates: &candidates,
                 states: &states,
                 direct_allowed: false,
+                stale_may_serve: true,
             };
             let mut claimed = None;
             let got = ways_with_trial(&question, |position| {
@@ -276,6 +315,7 @@ mod tests {
                 0..16,
             ),
             direct_allowed: bool,
+            stale_may_serve: bool,
         ) {
             let names: Vec<String> = (0..count).map(|n| n.to_string()).collect();
             let candidates = Candidates::new(names.iter().map(String::as_str));
@@ -286,6 +326,7 @@ mod tests {
                 candidates: &candidates,
                 states: &states,
                 direct_allowed,
+                stale_may_serve,
             });
             prop_assert!(!ways.is_empty());
             for (at, way) in ways.iter().enumerate() {

@@ -71,6 +71,39 @@ async fn a_dead_upper_tier_costs_no_visitor_an_error_and_is_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_came_back_is_asked_when_the_other_dies() {
+    let origin = Origin::start().await;
+    let paths: Vec<String> = (0..100).map(|path| format!("/{path}")).collect();
+    for path in &paths {
+        origin.always(path, Reply::fresh("content"));
+    }
+    let topology = Topology::new(&origin)
+        .uppers(2)
+        .hop(Hop::Bytes)
+        .site("fallback = []")
+        .start()
+        .await;
+    let edge = topology.edge(1);
+    topology.relay(1).cut().await;
+    let mut paths = paths.iter();
+    tests::until("the edge finds the first upper tier down", async || {
+        assert_eq!(edge.get(paths.next().unwrap()).await.status, 200);
+        let metrics = edge.metrics().await;
+        let up = metrics.sum("upper_tier_up", &[("peer", "upper-1")]);
+        (up == 0).then_some(())
+    })
+    .await;
+    // It is back before its time down is over, and now the other one goes.
+    topology.relay(1).restore();
+    topology.relay(2).cut().await;
+    for path in paths.take(2) {
+        let answer = edge.get(path).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "content"));
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_does_not_matter_who_starts_first() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));

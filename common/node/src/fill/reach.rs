@@ -66,6 +66,8 @@ pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Targ
         candidates: &node.upstreams.candidates,
         states: &seen,
         direct_allowed: direct_comes_next(site, route.stale_may_serve),
+        stale_may_serve: route.stale_may_serve
+            && (!node.is_edge() || site.fallback.contains(&config::Fallback::Stale)),
     };
     let chosen = ways_with_trial(&question, |upper| node.upstreams.begin_trial(upper, now_ms));
     let mut targets = SmallVec::new();
