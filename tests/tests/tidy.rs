@@ -44,6 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("topology", &[]),
     ("config", &[]),
     ("observe", &[]),
+    ("model", &["control", "topology"]),
     ("tests", &["config", "control", "http-cache", "node"]),
 ];
 

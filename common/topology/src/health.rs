@@ -19,7 +19,7 @@
 //!   moment at which it began.
 
 /// What a node does about failures of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HealthRules {
     /// Failures in a row that put an upstream down; 0 counts as 1. A failure to
     /// connect counts for all of them at once.
@@ -98,13 +98,13 @@ pub enum Transition {
 }
 
 /// Passive health of one upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Health {
     rules: HealthRules,
     phase: Phase,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Phase {
     Up {
         failures: u32,
