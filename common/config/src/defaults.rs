@@ -6,7 +6,7 @@
 use http::HeaderName;
 
 use crate::model::{
-    AccessLog, Cache, Direct, Limits, LogLevel, SetCookie, Store, Telemetry, Timeouts,
+    AccessLog, Cache, Limits, LogLevel, Places, SetCookie, Store, Telemetry, Timeouts,
 };
 
 const KIB: u64 = 1024;
@@ -64,13 +64,25 @@ impl Default for Timeouts {
     }
 }
 
-impl Default for Direct {
-    /// 64 at once, which is a thousand a second from an origin that takes 60 ms;
-    /// 256 that wait, each for at most 5 seconds.
-    fn default() -> Self {
+impl Places {
+    /// Past the upper tiers: 64 at once, which is a thousand a second from an origin
+    /// that takes 60 ms; 256 that wait, each for at most 5 seconds.
+    #[must_use]
+    pub const fn direct() -> Self {
         Self {
             in_flight_max: 64,
             queue_max: 256,
+            wait_ms: 5_000,
+        }
+    }
+
+    /// At the origin of a pool: 1,024 at once, which is ten thousand a second from an
+    /// origin that takes 100 ms; 4,096 that wait, each for at most 5 seconds.
+    #[must_use]
+    pub const fn pool() -> Self {
+        Self {
+            in_flight_max: 1_024,
+            queue_max: 4_096,
             wait_ms: 5_000,
         }
     }

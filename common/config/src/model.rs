@@ -382,8 +382,10 @@ pub struct Site {
     /// What an edge tries, in this order, when no upper tier gives a verified
     /// answer. After the last comes 502 or 504.
     pub fallback: Vec<Fallback>,
-    /// Bounds on how an edge goes to the origin past its upper tiers.
-    pub direct: Direct,
+    /// Bounds on how an edge goes to the origin past its upper tiers. A fault between
+    /// the tiers hits every miss of every edge at once, and the origin is used to a few
+    /// upper tiers.
+    pub direct: Places,
     /// What is cached, and for how long.
     pub cache: Cache,
     /// Where something else holds than `cache` says, in file order.
@@ -412,12 +414,10 @@ pub enum Fallback {
     Direct,
 }
 
-/// How much of a site an edge takes to the origin itself, when no upper tier gives
-/// a verified answer. A fault between the tiers hits every miss of every edge at
-/// once, and the origin is used to a few upper tiers.
+/// How much one node asks of somebody at once, and who waits for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Direct {
-    /// Direct fetches under way at once, at one edge.
+pub struct Places {
+    /// Fetches under way at once.
     pub in_flight_max: usize,
     /// Requests that wait for one of those to end; beyond it they are refused.
     pub queue_max: usize,
@@ -436,6 +436,8 @@ pub struct OriginPool {
     pub host_header: Option<String>,
     /// TLS towards them. An empty `sni` stands for the host that is sent.
     pub tls: Option<UpstreamTls>,
+    /// Bounds on what one node asks of them.
+    pub places: Places,
 }
 
 /// The text of a key file or variable, and where it came from.

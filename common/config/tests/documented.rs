@@ -103,10 +103,13 @@ fn node(text: &str) -> Node {
 
 #[test]
 fn the_defaults_of_a_site_are_those_that_hold() {
-    let base = "[pools.a]\nservers = [\"a:1\"]\n[sites.a]\nhosts = [\"*\"]\npool = \"a\"\n";
-    let mut written = base.to_owned();
+    let pool = "[pools.a]\nservers = [\"a:1\"]\n";
+    let site = "[sites.a]\nhosts = [\"*\"]\npool = \"a\"\n";
+    let base = format!("{pool}{site}");
+    let mut written = String::new();
     let tables = [
-        ("`[sites.NAME]`", ""),
+        ("`[pools.NAME]`", pool),
+        ("`[sites.NAME]`", site),
         ("`[sites.NAME.cache]`", "[sites.a.cache]\n"),
         ("`[sites.NAME.key]`", "[sites.a.key]\n"),
     ];
@@ -118,11 +121,11 @@ fn the_defaults_of_a_site_are_those_that_hold() {
             }
         }
     }
-    let site = |text| {
+    let site = |text: &str| {
         let sites = parse_sites(text, Path::new("sites.toml")).unwrap();
         format!("{:?}", sites.all())
     };
-    assert_eq!(site(&written), site(base));
+    assert_eq!(site(&written), site(&base));
 }
 
 #[test]

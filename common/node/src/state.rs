@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::door::head::HeadLimits;
-use crate::fill::direct::Directs;
+use crate::fill::budget::Budgets;
 use crate::fill::flight::Flights;
 use crate::live::Live;
 use crate::purge::Recent;
@@ -46,7 +46,9 @@ pub(crate) struct Node {
     /// Fills in the air.
     pub(crate) flights: Flights,
     /// Fetches under way past the upper tiers, at an edge.
-    pub(crate) directs: Directs,
+    pub(crate) directs: Budgets,
+    /// Fetches under way at the origin of each pool.
+    pub(crate) origins: Budgets,
     /// Connections to and health of whom we ask.
     pub(crate) upstreams: Upstreams,
     /// Where everything is told.
@@ -87,7 +89,8 @@ impl Node {
             live: ArcSwap::from_pointee(live),
             store,
             flights: Flights::default(),
-            directs: Directs::default(),
+            directs: Budgets::default(),
+            origins: Budgets::default(),
             observer,
             replay: Mutex::new(ReplayGuard::new(NONCES_MAX, clock.now_ms())),
             clock,

@@ -45,7 +45,7 @@ pub use event::{Event, Side};
 pub use export::{Otlp, OtlpProtocol};
 pub use fault::Fault;
 pub use in_flight::{InFlight, InFlightGuard, InFlightRow};
-pub use metrics::{DirectInFlight, FillEnd, FillInFlight, Metrics, StrippedFrom, UpstreamResult};
+pub use metrics::{FillEnd, FillInFlight, Metrics, StrippedFrom, Underway, UpstreamResult};
 pub use observer::{Observer, Settings};
 pub use process_log::{Level, LogTarget, install_log};
 pub use record::{

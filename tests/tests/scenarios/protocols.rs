@@ -58,7 +58,10 @@ async fn an_upgraded_connection_carries_any_bytes_through_both_tiers() {
     let origin = shop().await;
     origin.always("/socket", Reply::switching_to("echo"));
     origin.always("/refuses", Reply::new(426).with("Upgrade", "other"));
-    let topology = Topology::new(&origin).start().await;
+    let topology = Topology::new(&origin)
+        .pool("in_flight_max = 1\nqueue_max = 0")
+        .start()
+        .await;
     let edge = topology.edge(1);
     let mut client = upgraded(edge).await;
     for said in ["GET / HTTP/1.1\r\n\r\n", "\0\r\n\r\n\0 end"] {
@@ -68,6 +71,8 @@ async fn an_upgraded_connection_carries_any_bytes_through_both_tiers() {
     let large = "x".repeat(200_000) + "end";
     client.send(&large).await;
     assert_eq!(until_end(&mut client, "end").await.len(), large.len());
+    // It is no request any more, and takes nobody's place.
+    assert_eq!(edge.get("/known").await.text(), "known");
     client.finish_sending().await;
     assert_eq!(client.closed().await, "");
 

@@ -10,7 +10,7 @@ use super::reader::{Item, Reader, Table, each};
 use super::values::{self, shown};
 use super::{cache, rules, settings, tls};
 use crate::model::{
-    Cache, Direct, Fallback, HostPattern, KeyRules, OriginPool, Site, Sites, Topology,
+    Cache, Fallback, HostPattern, KeyRules, OriginPool, Places, Site, Sites, Topology,
 };
 use crate::problem::{Notes, Place};
 
@@ -95,6 +95,7 @@ impl Walk {
             let servers = table.required("servers", "servers = [\"10.0.0.7:8000\"]");
             let host_header = table.take("host_header");
             let tls = table.take("tls");
+            let places = pool_places(table);
             let written = servers.as_ref().and_then(Item::list);
             if let (Some(item), Some([])) = (&servers, written.as_deref()) {
                 item.problem("is empty", "name at least one `\"host:port\"`");
@@ -111,6 +112,7 @@ impl Walk {
                 tls: tls.and_then(|item| tls::upstream(&item, "", &mut self.files)),
                 name: name?,
                 servers: servers?,
+                places,
             })
         })
     }
@@ -219,19 +221,27 @@ const TOPOLOGIES: [(&str, Topology); 2] = [("hash", Topology::Hash), ("off", Top
 
 const FALLBACKS: [(&str, Fallback); 2] = [("stale", Fallback::Stale), ("direct", Fallback::Direct)];
 
-/// Direct fetches at once, and requests that wait for one, at one edge. More would be
-/// no bound.
-const DIRECT_MAX: u64 = 65_536;
+/// Fetches at once, and requests that wait for one. More would be no bound.
+const PLACES_MAX: u64 = 65_536;
 
-fn direct(table: &mut Table<'_>) -> Direct {
-    let default = Direct::default();
-    Direct {
+fn pool_places(table: &mut Table<'_>) -> Places {
+    let default = Places::pool();
+    Places {
+        in_flight_max: table.whole("in_flight_max", default.in_flight_max, 1..=PLACES_MAX),
+        queue_max: table.whole("queue_max", default.queue_max, 0..=PLACES_MAX),
+        wait_ms: table.whole("queue_wait_ms", default.wait_ms, settings::WAIT_MS),
+    }
+}
+
+fn direct(table: &mut Table<'_>) -> Places {
+    let default = Places::direct();
+    Places {
         in_flight_max: table.whole(
             "direct_in_flight_max",
             default.in_flight_max,
-            1..=DIRECT_MAX,
+            1..=PLACES_MAX,
         ),
-        queue_max: table.whole("direct_queue_max", default.queue_max, 0..=DIRECT_MAX),
+        queue_max: table.whole("direct_queue_max", default.queue_max, 0..=PLACES_MAX),
         wait_ms: table.whole("direct_wait_ms", default.wait_ms, settings::WAIT_MS),
     }
 }

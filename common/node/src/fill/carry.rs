@@ -265,7 +265,9 @@ impl<'a> Carrier<'a> {
             interim: None,
         };
         let attempts = &self.pilot.flight.attempts;
-        let Ok(answer) = reach(&self.plan.node, &route, &outbound, attempts).await else {
+        // Boxed: it is rare, and large.
+        let reached = Box::pin(reach(&self.plan.node, &route, &outbound, attempts));
+        let Ok(answer) = reached.await else {
             return false;
         };
         let continues = answer.response.status == StatusCode::PARTIAL_CONTENT

@@ -5,11 +5,13 @@
 //! body (`body`). No visitor can cancel or slow a fill that will be stored.
 
 pub(crate) mod body;
+pub(crate) mod budget;
 mod carry;
 mod complete;
-pub(crate) mod direct;
+mod direct;
 pub(crate) mod flight;
 mod freshen;
 pub(crate) mod interim;
+pub(crate) mod place;
 pub(crate) mod reach;
 pub(crate) mod run;

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, ways_with_trial};
 
-use super::direct;
 use super::flight::Failure;
 use super::interim::Teller;
+use super::place;
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -107,8 +107,7 @@ pub(crate) async fn reach(
     let targets = targets(node, route, node.now_ms());
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
-    let goes_direct = direct::is_direct(node, &route.site.config);
-    let mut slot = None;
+    let mut place = None;
     let mut targets = targets.into_iter();
     let mut ended = None;
     loop {
@@ -127,17 +126,18 @@ pub(crate) async fn reach(
             return Err(last);
         };
         let mut left_ms = left_ms;
-        if goes_direct && matches!(target, Target::Origin { .. }) && slot.is_none() {
-            let stale = route.stale_may_serve;
-            slot = direct::enter(node, &route.site.config, stale, left_ms).await;
-            if slot.is_none() {
-                return Err(failure(SendError::DirectFull, &target.name(node)));
-            }
+        if matches!(target, Target::Origin { .. }) && place.is_none() {
+            let site = &route.site.config;
+            let yields = place::yields(node, site, route.stale_may_serve, outbound.background);
+            // Boxed: most requests go to a store of the hierarchy.
+            let entered = Box::pin(place::enter(node, site, yields, left_ms)).await;
+            let entered = entered.map_err(|full| failure(full, &target.name(node)))?;
+            place = Some(entered);
             left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
         }
         match attempt(node, route, outbound, &target, left_ms, attempts).await {
             Ok(mut reached) => {
-                reached.response.hold(slot);
+                reached.response.hold(place);
                 return Ok(reached);
             }
             Err(error) => {

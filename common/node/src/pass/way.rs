@@ -19,7 +19,7 @@ use super::keep::Keeping;
 use super::last_stop;
 use super::{UNSOUND, UNVERIFIED, lost};
 use crate::door::head::Framing;
-use crate::fill::direct;
+use crate::fill::place::{self, Place};
 use crate::fill::reach::{self, Route};
 use crate::groups;
 use crate::ids;
@@ -42,9 +42,8 @@ pub(super) struct OnTheWay {
     pub(super) request: Request,
     pub(super) outbound: Outbound,
     targets: std::vec::IntoIter<Target>,
-    /// Its place among the direct fetches of its site, once it goes past the upper
-    /// tiers; held to its end.
-    slot: Option<direct::Slot>,
+    /// Its place at an origin, once it asks one; held to its end.
+    place: Option<Place>,
     /// Whom it asks now, and that target's addresses not yet tried.
     target: Option<Target>,
     peers: std::vec::IntoIter<HttpPeer>,
@@ -92,7 +91,7 @@ impl OnTheWay {
         Self {
             outbound,
             targets: targets.into_vec().into_iter(),
-            slot: None,
+            place: None,
             target: None,
             peers: Vec::new().into_iter(),
             asked: None,
@@ -179,14 +178,19 @@ impl OnTheWay {
         };
         let site = &self.request.site.config;
         let to_origin = matches!(target, Target::Origin { .. });
-        if to_origin && self.slot.is_none() && direct::is_direct(node, site) {
-            let wait_ms = node.config.timeouts.answer_ms;
-            self.slot = direct::enter(node, site, false, wait_ms).await;
-            if self.slot.is_none() {
-                self.target = Some(target);
-                self.targets = Vec::new().into_iter();
-                self.failure = Some(SendError::DirectFull);
-                return Err(of_upstream(ErrorType::ConnectError, "no room to go direct"));
+        if to_origin && self.place.is_none() {
+            let wait_ms = node.config.timeouts.budget_ms(node.config.role);
+            match place::enter(node, site, false, wait_ms).await {
+                Ok(place) => self.place = Some(place),
+                Err(full) => {
+                    self.target = Some(target);
+                    self.targets = Vec::new().into_iter();
+                    self.failure = Some(full);
+                    return Err(of_upstream(
+                        ErrorType::ConnectError,
+                        "no room at the origin",
+                    ));
+                }
             }
         }
         let host = match &target {
@@ -281,6 +285,11 @@ impl OnTheWay {
         }
         if let Some(target) = &self.target {
             target.report(node, node.now_ms(), Ok(()));
+        }
+        if let Some(place) = &mut self.place
+            && status == StatusCode::SWITCHING_PROTOCOLS
+        {
+            place.was_upgraded();
         }
         self.record_attempt(node, Some(status.as_u16()), None);
         self.failure = None;

@@ -395,6 +395,7 @@ mod tests {
             servers: (0..3).map(server).collect(),
             host_header: None,
             tls: None,
+            places: config::Places::pool(),
         };
         let mut down = Watched::new();
         down.note(NOW_MS, WAIT_MS, Err(Failure::Connect));

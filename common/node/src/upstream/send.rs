@@ -20,8 +20,8 @@ use topology::{Ended, Failure};
 use super::{Target, host_only, millis};
 use crate::coding::Encoder;
 use crate::fields::ProxyError;
-use crate::fill::direct::Slot;
 use crate::fill::interim::{self, Teller};
+use crate::fill::place::Place;
 use crate::state::Node;
 
 /// Informational answers before the final one; more is not an answer.
@@ -48,6 +48,8 @@ pub(crate) enum SendError {
     Declined(StatusCode),
     /// As many go to the origin itself as the site allows, and as many wait.
     DirectFull,
+    /// As many are at the origin as its pool allows, and as many wait.
+    OriginFull,
     /// We could not build the request.
     Ours,
 }
@@ -69,6 +71,7 @@ impl SendError {
             Self::Refused => "refused",
             Self::Declined(_) => "declined",
             Self::DirectFull => "direct_full",
+            Self::OriginFull => "origin_full",
             Self::Ours => "ours",
         }
     }
@@ -90,7 +93,7 @@ impl SendError {
                 | StatusCode::URI_TOO_LONG
                 | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             ) => status,
-            Self::DirectFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DirectFull | Self::OriginFull => StatusCode::SERVICE_UNAVAILABLE,
             error if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -108,7 +111,7 @@ impl SendError {
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
-            Self::Declined(_) | Self::DirectFull | Self::Ours => None,
+            Self::Declined(_) | Self::DirectFull | Self::OriginFull | Self::Ours => None,
         }
     }
 
@@ -120,6 +123,7 @@ impl SendError {
             | Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::DirectFull
+            | Self::OriginFull
             | Self::Ours => Ended::NothingSent,
             Self::WriteTimeout
             | Self::FirstByteTimeout
@@ -145,7 +149,7 @@ impl SendError {
             Self::Closed => "connection_terminated",
             Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
             Self::Declined(_) => "http_request_error",
-            Self::DirectFull => "connection_limit_reached",
+            Self::DirectFull | Self::OriginFull => "connection_limit_reached",
             Self::Ours => "proxy_internal_error",
         };
         ProxyError::new(kind, format!("{target}: {}", self.explain()))
@@ -168,6 +172,7 @@ impl SendError {
             Self::DirectFull => {
                 "no upper tier answers, and `direct_in_flight_max` fetches are under way here"
             }
+            Self::OriginFull => "`in_flight_max` fetches of its pool are under way here",
             Self::Ours => "the request could not be built",
         }
     }
@@ -183,8 +188,8 @@ pub(crate) struct Response {
     // Boxed: a session is kilobytes, and responses are passed around.
     session: Box<HttpSession>,
     peer: Box<HttpPeer>,
-    /// Its place among the direct fetches of its site, where it is one.
-    slot: Option<Slot>,
+    /// Its place at an origin, where one gave it.
+    place: Option<Place>,
     /// Compresses the body on its way, until its end was given out.
     encoder: Option<Box<Encoder>>,
 }
@@ -262,7 +267,7 @@ async fn send_to(
                     response_ms: node.now_ms(),
                     session: Box::new(session),
                     peer: Box::new(peer.clone()),
-                    slot: None,
+                    place: None,
                     encoder: None,
                 });
             }
@@ -332,15 +337,14 @@ impl Response {
         }
     }
 
-    /// Holds a place among the direct fetches for as long as the origin is busy with
-    /// this answer.
-    pub(crate) fn hold(&mut self, slot: Option<Slot>) {
-        self.slot = slot;
+    /// Holds a place at an origin for as long as that is busy with this answer.
+    pub(crate) fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 
     /// Gives that place back: nothing more is read of this answer.
     pub(crate) fn give_way(&mut self) {
-        self.slot = None;
+        self.place = None;
     }
 
     /// Compresses the body from its beginning on.

@@ -103,6 +103,17 @@ pub(super) struct Held {
     pub(super) then: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Pool {
+    pub(super) pool: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HeldAt {
+    pub(super) pool: Arc<str>,
+    pub(super) then: &'static str,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

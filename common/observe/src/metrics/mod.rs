@@ -21,7 +21,9 @@ use prometheus_client::registry::Registry;
 use crate::event::Side;
 use crate::record::{AttemptKind, Done};
 use hot::Hot;
-use labels::{Connection, Held, Peer, Peers, Refused, Rejected, Site, Upstream, Word};
+use labels::{
+    Connection, Held, HeldAt, Peer, Peers, Pool, Refused, Rejected, Site, Upstream, Word,
+};
 
 /// How long the control alert stays up after the last rejection or refusal.
 const ALERT_MS: u64 = 60_000;
@@ -37,6 +39,7 @@ pub struct Metrics {
     claimed_peers: Peers,
     peers: Peers,
     sites: Peers,
+    pools: Peers,
     // The latest time anyone told us, Unix ms; 0 before that.
     latest_ms: AtomicU64,
     // When a control block was last rejected or refused, Unix ms; 0 for never.
@@ -60,6 +63,8 @@ pub struct Metrics {
     direct: Counter,
     direct_in_flight: Family<Site, Gauge>,
     direct_held: Family<Held, Counter>,
+    origin_in_flight: Family<Pool, Gauge>,
+    origin_held: Family<HeldAt, Counter>,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
     store_objects: Gauge,
@@ -103,10 +108,10 @@ pub enum UpstreamResult {
 #[must_use = "the fill counts as running until this is dropped"]
 pub struct FillInFlight(Gauge);
 
-/// A fetch past the upper tiers that runs.
+/// Something under way that a gauge counts.
 #[derive(Debug)]
-#[must_use = "the fetch counts as running until this is dropped"]
-pub struct DirectInFlight(Gauge);
+#[must_use = "it counts as under way until this is dropped"]
+pub struct Underway(Gauge);
 
 /// How a fill ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,11 +265,9 @@ impl Metrics {
     }
 
     /// A fetch past the upper tiers began and runs until the guard is dropped.
-    pub fn direct_begins(&self, site: &str) -> DirectInFlight {
+    pub fn direct_begins(&self, site: &str) -> Underway {
         let site = self.sites.label(site);
-        let gauge = self.direct_in_flight.get_or_create_owned(&Site { site });
-        gauge.inc();
-        DirectInFlight(gauge)
+        Underway::begin(self.direct_in_flight.get_or_create_owned(&Site { site }))
     }
 
     /// A request found every direct fetch of its site taken; `then` is a word of the
@@ -272,6 +275,19 @@ impl Metrics {
     pub fn direct_held(&self, site: &str, then: &'static str) {
         let site = self.sites.label(site);
         self.direct_held.get_or_create(&Held { site, then }).inc();
+    }
+
+    /// A fetch from a pool's origin began and runs until the guard is dropped.
+    pub fn origin_begins(&self, pool: &str) -> Underway {
+        let pool = self.pools.label(pool);
+        Underway::begin(self.origin_in_flight.get_or_create_owned(&Pool { pool }))
+    }
+
+    /// A request found every place at its origin taken; `then` is a word of the code
+    /// for what became of it.
+    pub fn origin_held(&self, pool: &str, then: &'static str) {
+        let pool = self.pools.label(pool);
+        self.origin_held.get_or_create(&HeldAt { pool, then }).inc();
     }
 
     /// A purge was asked for; `result` is a word of the code.
@@ -375,7 +391,14 @@ impl Drop for FillInFlight {
     }
 }
 
-impl Drop for DirectInFlight {
+impl Underway {
+    fn begin(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Underway {
     fn drop(&mut self) {
         self.0.dec();
     }

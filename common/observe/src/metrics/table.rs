@@ -37,6 +37,7 @@ pub(super) fn metrics() -> Metrics {
         claimed_peers: Peers::default(),
         peers: Peers::default(),
         sites: Peers::default(),
+        pools: Peers::default(),
         latest_ms: AtomicU64::new(0),
         alert_ms: AtomicU64::new(0),
         control_rejected: t.zero(
@@ -147,6 +148,19 @@ pub(super) fn metrics() -> Metrics {
             "Requests that found every direct fetch of their site taken, by what became \
              of them: stale content, a wait, or 503 after one or for want of room to. \
              Refused ones are visitors with an error; upper tiers or origin are too slow",
+        ),
+        origin_in_flight: t.zero(
+            "origin_in_flight",
+            "Fetches this node has under way at the origin of a pool. At the pool's \
+             `in_flight_max`, what is stale is served and other requests wait: the \
+             origin is slower than its load asks for",
+        ),
+        origin_held: t.zero(
+            "origin_held",
+            "Requests that found every place at their origin taken, by what became of \
+             them: stale content, a wait, or 503 after one or for want of room to. \
+             Refused ones are visitors with an error; help the origin, or raise \
+             `in_flight_max` if it can bear more",
         ),
         purges: t.zero(
             "purges",

@@ -102,6 +102,8 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.direct();
     drop(metrics.direct_begins("shop"));
     metrics.direct_held("shop", "stale");
+    drop(metrics.origin_begins("shop"));
+    metrics.origin_held("shop", "refused");
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
     metrics.connection_opened();
@@ -187,6 +189,11 @@ fn everything_told_is_shown_under_its_name() {
         (r#"headwater_stale_served_total{why="error"}"#, 1.0),
         ("headwater_direct_total", 1.0),
         (r#"headwater_direct_in_flight{site="shop"}"#, 0.0),
+        (r#"headwater_origin_in_flight{pool="shop"}"#, 0.0),
+        (
+            r#"headwater_origin_held_total{pool="shop",then="refused"}"#,
+            1.0,
+        ),
         (
             r#"headwater_direct_held_total{site="shop",then="stale"}"#,
             1.0,
