@@ -55,6 +55,15 @@ impl Metrics {
         matching.map(|series| series.value as u64).sum()
     }
 
+    /// Every series of that name that is not 0: its labels and its value.
+    pub(crate) fn counted(&self, name: &str) -> impl Iterator<Item = (&[(String, String)], u64)> {
+        let full = format!("headwater_{name}");
+        let series = self.series.iter();
+        series
+            .filter(move |series| series.name == full && series.value > 0.0)
+            .map(|series| (&*series.labels, series.value as u64))
+    }
+
     /// Whether any series has that name, without `headwater_`.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

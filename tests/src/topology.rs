@@ -6,9 +6,11 @@
 //!   stand in the edges' files.
 //! * A scenario ends with [`Topology::finish`], which drains every node and fails
 //!   where a control block was rejected or refused that the scenario did not
-//!   expect: no scenario may pass because a fault was bridged silently.
+//!   expect, and where one that it expected was not: no scenario may pass because a
+//!   fault was bridged silently.
 
 mod builder;
+mod expected;
 mod test_node;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 pub use self::builder::{Builder, Hop, Tracing};
+use self::expected::Expected;
 pub use self::test_node::TestNode;
 use crate::intermediary::Intermediary;
 use crate::relay::Relay;
@@ -35,7 +38,7 @@ pub struct Topology {
     collector: Origin,
     authority: Authority,
     folder: TempDir,
-    expects_rejections: bool,
+    expected: Expected,
     finished: bool,
 }
 
@@ -112,9 +115,23 @@ impl Topology {
         files::write(self.folder.path(), name, text);
     }
 
-    /// Says that this scenario makes nodes reject or refuse control blocks.
+    /// Says that this scenario makes some node reject a control block of that side,
+    /// `request` or `response`, for that reason. It has to, then.
+    pub fn expects_rejected(&mut self, side: &str, reason: &str) {
+        self.expected.rejected(side, reason);
+    }
+
+    /// Says that this scenario makes an upper tier reject a request for that reason,
+    /// and the edge that sent it count that it was refused.
+    pub fn expects_refused(&mut self, reason: &str) {
+        self.expected.rejected("request", reason);
+        self.expected.refused(reason);
+    }
+
+    /// Says that this scenario makes nodes reject or refuse control blocks, for
+    /// reasons that it cannot tell beforehand: whoever can uses the precise ones.
     pub fn expects_rejections(&mut self) {
-        self.expects_rejections = true;
+        self.expected.anything();
     }
 
     /// Takes an edge out, to be drained by the scenario itself.
@@ -143,19 +160,16 @@ impl Topology {
     /// # Panics
     /// When a node counted what the scenario did not expect, or does not end.
     pub async fn finish(mut self) {
+        let mut wrong = Vec::new();
         for node in self.nodes() {
             let metrics = node.metrics().await;
             let name = node.name();
-            for counter in ["tier_control_rejected_total", "tier_refused_total"] {
-                let count = metrics.sum(counter, &[]);
-                assert!(
-                    count == 0 || self.expects_rejections,
-                    "{name} counts {count} in {counter}, which this scenario did not expect"
-                );
-            }
+            wrong.extend(self.expected.look_at(name, &metrics));
             let panics = metrics.sum("telemetry_panics_total", &[]);
             assert_eq!(panics, 0, "{name}: the observer panicked");
         }
+        wrong.extend(self.expected.never_seen());
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
         self.finished = true;
         // From the visitors' side inwards: who may still ask ends first.
         for node in self.edges.drain(..).chain(self.uppers.drain(..)) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::Role;
 
+use super::expected::Expected;
 use super::{TestNode, Topology};
 use crate::Origin;
 use crate::ask::HOST;
@@ -215,7 +216,7 @@ impl Builder {
             collector,
             authority,
             folder,
-            expects_rejections: false,
+            expected: Expected::default(),
             // Until it runs there is nothing to finish.
             finished: true,
         };

@@ -162,7 +162,11 @@ async fn a_hop_that_loses_or_alters_control_fields_costs_no_visitor_anything() {
             .site("fallback = [\"direct\"]")
             .start()
             .await;
-        topology.expects_rejections();
+        if fault.side == "request" {
+            topology.expects_refused(fault.reason);
+        } else {
+            topology.expects_rejected(fault.side, fault.reason);
+        }
         (fault.breaks)(topology.relay(1));
 
         let what = fault.what;
@@ -195,7 +199,7 @@ async fn an_answer_to_another_request_is_not_believed() {
         .site("fallback = [\"direct\"]")
         .start()
         .await;
-    topology.expects_rejections();
+    topology.expects_rejected("response", "bad_signature");
     let edge = topology.edge(1);
     assert_eq!(edge.get("/a").await.text(), "a's");
     // Signed in every field, but by an answer to somebody else's question.
@@ -224,7 +228,7 @@ async fn one_lying_hop_is_passed_over_for_another() {
         .hop(Hop::Messages)
         .start()
         .await;
-    topology.expects_rejections();
+    topology.expects_rejected("response", "missing");
     response(topology.relay(1), |response| {
         set(response, "tier-result", None);
     });
@@ -245,7 +249,7 @@ async fn what_was_not_believed_is_not_stored() {
         .site("fallback = []")
         .start()
         .await;
-    topology.expects_rejections();
+    topology.expects_rejected("response", "bad_signature");
     response(topology.relay(1), |response| {
         set(response, "cache-control", Some("public, max-age=9999"));
     });
@@ -274,7 +278,7 @@ async fn an_unsafe_request_is_never_sent_twice() {
         .site("fallback = [\"direct\"]")
         .start()
         .await;
-    topology.expects_rejections();
+    topology.expects_rejected("response", "missing");
     for relay in topology.relays() {
         response(relay, |response| set(response, "tier-result", None));
     }
@@ -288,6 +292,34 @@ async fn an_unsafe_request_is_never_sent_twice() {
         "{answer:?}"
     );
     assert_eq!(origin.requests("/order").len(), 1, "ordered once");
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_another_order_is_not_believed_and_nothing_is_ordered_again() {
+    let origin = Origin::start().await;
+    origin.on("/order", |asked| Reply::new(201).body(asked.body.clone()));
+    let mut topology = Topology::new(&origin)
+        .hop(Hop::Messages)
+        .site("fallback = [\"direct\"]")
+        .start()
+        .await;
+    topology.expects_rejected("response", "bad_signature");
+    let edge = topology.edge(1);
+    let order = |what: &str| ask("POST", "/order").body(what.to_owned());
+    assert_eq!(edge.ask(&order("one")).await.text(), "one");
+    // Signed for the very same request, but for another nonce.
+    let first = topology.relay(1).exchanges()[0].response.clone();
+    topology
+        .relay(1)
+        .on_response(move |_, response| *response = first.clone());
+    assert_eq!(edge.ask(&order("two")).await.status, 502);
+    let ordered: Vec<_> = origin
+        .requests("/order")
+        .into_iter()
+        .map(|one| one.body)
+        .collect();
+    assert_eq!(ordered, ["one", "two"], "each once");
     topology.finish().await;
 }
 
@@ -359,4 +391,51 @@ async fn fills_and_passes_leave_under_the_same_seal() {
         }
     }
     topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scenario_ends_badly_where_a_rejection_was_not_declared_or_did_not_happen() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::ok("content").with("Cache-Control", "no-store"));
+    // What is declared, and the words with which the scenario has to fail.
+    type Told = (fn(&mut Topology), &'static [&'static str]);
+    let told: [Told; 4] = [
+        (
+            |_| {},
+            &["upper-1 counts 1 in tier_control_rejected_total", "edge-1"],
+        ),
+        (
+            |topology| topology.expects_rejected("request", "missing"),
+            &["edge-1 counts 1 in tier_refused_total"],
+        ),
+        (
+            |topology| {
+                topology.expects_refused("missing");
+                topology.expects_rejected("response", "missing");
+            },
+            &["side: Some(\"response\")", "no node counts it"],
+        ),
+        (|topology| topology.expects_refused("missing"), &[]),
+    ];
+    for (declare, words) in told {
+        let mut topology = Topology::new(&origin)
+            .hop(Hop::Messages)
+            .site("fallback = [\"direct\"]")
+            .start()
+            .await;
+        declare(&mut topology);
+        on_request(topology.relay(1), |request| {
+            set(request, "tier-control", None);
+        });
+        assert_eq!(topology.edge(1).get("/a").await.status, 200);
+        let ended = tokio::spawn(topology.finish()).await;
+        let said = match ended {
+            Ok(()) => String::new(),
+            Err(error) => *error.into_panic().downcast::<String>().unwrap(),
+        };
+        assert_eq!(said.is_empty(), words.is_empty(), "{said}");
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
 }

@@ -151,7 +151,9 @@ async fn what_carries_no_valid_control_block_is_refused_by_name() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));
     let mut topology = Topology::new(&origin).edges(2).start().await;
-    topology.expects_rejections();
+    for refused in everything_refused(&topology) {
+        topology.expects_rejected("request", refused.reason);
+    }
     let upper = topology.upper(1);
 
     let mut wrong = Vec::new();
@@ -215,7 +217,9 @@ async fn a_recorded_unsafe_request_is_refused_the_second_time() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::new(204));
     let mut topology = Topology::new(&origin).start().await;
-    topology.expects_rejections();
+    for reason in ["replayed", "malformed"] {
+        topology.expects_rejected("request", reason);
+    }
     let upper = topology.upper(1);
     let recorded = Forge::new(topology.folder(), "edge-1", "POST", "/a").bytes();
     for (status, named) in [(204, ""), (403, "tier-control replayed")] {
@@ -256,7 +260,7 @@ async fn what_was_recorded_on_the_way_to_one_upper_tier_is_worth_nothing_at_anot
         .hop(Hop::Messages)
         .start()
         .await;
-    topology.expects_rejections();
+    topology.expects_rejected("request", "mismatch");
     let order = ask("POST", "/order").body("one");
     assert_eq!(topology.edge(1).ask(&order).await.status, 204);
     let (asked, other) = match topology.relay(1).exchanges().first() {
@@ -284,7 +288,7 @@ async fn a_restarted_node_executes_nothing_from_before_its_start() {
     let origin = Origin::start().await;
     origin.always("/order", Reply::new(204));
     let mut topology = Topology::new(&origin).start().await;
-    topology.expects_rejections();
+    topology.expects_rejected("request", "replayed");
     let signed = |ago_ms: u64| {
         let mut forge = Forge::new(topology.folder(), "edge-1", "POST", "/order");
         forge.now_ms -= ago_ms;
@@ -344,7 +348,7 @@ async fn a_refused_connection_goes_on_with_good_requests() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));
     let mut topology = Topology::new(&origin).start().await;
-    topology.expects_rejections();
+    topology.expects_rejected("request", "missing");
     let mut client: Client = topology.upper(1).client().await;
     assert_eq!(client.ask(&get("/a")).await.status, 403);
     client
