@@ -2,6 +2,7 @@
 
 use tests::{Client, Gate, H2Client, Origin, Reply, TestNode, Topology, ask, get, signing_key};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// The usual site, and a second one.
 const TWO_SITES: &str = "[pools.shop]\nservers = [{origin}]\n\
@@ -167,6 +168,63 @@ async fn keys_are_rotated_without_a_refusal() {
         crosses_the_tiers(&format!("{what}, at the upper tier")).await;
         edge.running().reload().unwrap();
         crosses_the_tiers(&format!("{what}, at both tiers")).await;
+    }
+    // `finish` holds that nothing was rejected meanwhile.
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_rotated_under_load_without_a_refusal() {
+    let origin = Origin::start().await;
+    origin.always("/a", Reply::ok("content").with("Cache-Control", "no-store"));
+    let topology = Topology::new(&origin).edges(2).uppers(2).start().await;
+    let crossed = watch::Sender::new(0u64);
+    let (stop, stopped) = watch::channel(false);
+    let asking: Vec<_> = topology
+        .edges()
+        .iter()
+        .flat_map(|edge| ["GET", "POST"].map(|method| (edge.address(), method)))
+        .map(|(edge, method)| {
+            let (crossed, stopped) = (crossed.clone(), stopped.clone());
+            tokio::spawn(async move {
+                let mut client = Client::connect(edge).await;
+                while !*stopped.borrow() {
+                    let answer = client.ask(&ask(method, "/a").body("")).await;
+                    let seen = (answer.status, answer.cache_status().len());
+                    assert_eq!(seen, (200, 2), "{method}: {answer:?}");
+                    crossed.send_modify(|count| *count += 1);
+                }
+            })
+        })
+        .collect();
+    let go_on = async || {
+        let mut seen = crossed.subscribe();
+        let so_many = *seen.borrow() + 40;
+        let more = seen.wait_for(|count| *count >= so_many);
+        tests::within(20, more).await.unwrap();
+    };
+    go_on().await;
+    let old = ["edge-1", "edge-2"].map(|edge| {
+        let text = std::fs::read_to_string(topology.folder().join(format!("{edge}.key")));
+        (edge, text.unwrap(), signing_key(edge, &format!("{edge}-b")))
+    });
+    // Known first, then signed with, then alone; at one node after the other.
+    for step in [
+        |old: &str, new: &str| format!("{old}{new}"),
+        |old: &str, new: &str| format!("{new}{old}"),
+        |_: &str, new: &str| new.to_owned(),
+    ] {
+        for (edge, old, new) in &old {
+            topology.write(&format!("{edge}.key"), &step(old, new));
+        }
+        for node in topology.uppers().iter().chain(topology.edges()) {
+            node.running().reload().unwrap();
+            go_on().await;
+        }
+    }
+    stop.send_replace(true);
+    for one in asking {
+        tests::within(20, one).await.unwrap();
     }
     // `finish` holds that nothing was rejected meanwhile.
     topology.finish().await;

@@ -13,7 +13,7 @@ use std::{env, fs};
 
 use control::Algorithm;
 use serde_json::{Value, json};
-use tests::{Forge, HOST, Hop, Message, Origin, Reply, Topology, ask, get};
+use tests::{Forge, H2Client, HOST, Hop, Message, Origin, Reply, Topology, ask, get};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_implementation_reads_what_we_sign_and_writes_what_we_read() {
@@ -120,12 +120,36 @@ async fn all_kinds_of_requests(topology: &Topology) -> usize {
         ask("PUT", "/form").chunks(["a", "b"]),
         ask("DELETE", "/form?all"),
         ask("OPTIONS", "/form"),
+        // What a proxy may be tempted to rewrite after it was signed, on both ways.
+        ask("GET", &format!("http://{HOST}/own?absolute")),
+        ask("POST", &format!("http://{HOST}/form?absolute")).body("a"),
+        get("/own?case").host("SHOP.Example"),
+        ask("POST", "/form?case").host("SHOP.Example").body("a"),
+        get("/own?port").host("shop.example:8080"),
+        ask("POST", "/form?port").host("shop.example:80").body("a"),
+        get("/own?ten").http10(),
+        ask("POST", "/form?ten").http10().body("a"),
+        ask("POST", "/form?te").with("TE", "trailers").body("a"),
+        get("/own?upgrade")
+            .with("Connection", "Upgrade")
+            .with("Upgrade", "websocket"),
     ];
+    let edge = topology.edge(1);
     for one in &asked {
-        let answer = topology.edge(1).ask(one).await;
+        let answer = edge.ask(one).await;
         assert!(answer.status < 500, "{one:?}: {answer:?}");
     }
-    asked.len()
+    let mut h2 = H2Client::connect(edge.address()).await;
+    let over_h2 = [get("/own?h2"), ask("POST", "/form?h2").body("a")];
+    for one in &over_h2 {
+        assert_eq!(h2.ask(one).await.status, 200, "{one:?}");
+    }
+    let mut client = edge.client().await;
+    let trailers = "PUT /form?trailers HTTP/1.1\r\nHost: shop.example\r\nTrailer: X-T\r\n\
+         Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-T: 1\r\n\r\n";
+    client.send(trailers).await;
+    assert_eq!(client.response_to("PUT").await.status, 200);
+    asked.len() + over_h2.len() + 1
 }
 
 /// A request that wants a signature only.
