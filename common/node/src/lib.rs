@@ -38,11 +38,14 @@ mod seal;
 mod serve;
 mod start;
 mod state;
+mod stored;
 mod tier;
 mod upstream;
 mod work;
 
 pub use clock::{Clock, MovedClock};
 pub use config::Role;
+pub use observe::Fault;
 pub use run::run;
 pub use start::{Options, Running, StartError, install_log, start};
+pub use stored::{StoredKey, StoredVariant};

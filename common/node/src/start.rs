@@ -231,6 +231,16 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
 }
 
 impl Running {
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Fills under way, those included that nobody waits for.
+    #[must_use]
+    pub fn fills_in_flight(&self) -> u64 {
+        self.node.observer.metrics().fills_in_flight()
+    }
+
     /// The node's name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -133,8 +133,9 @@ pub(crate) fn launch(mut plan: Plan, pilot: Pilot) {
     let busy = plan.node.work.begin();
     let refresh = plan.refresh.take();
     let flight = Arc::clone(&pilot.flight);
+    // Counted before anybody can have the answer that it goes on behind.
+    let in_flight = plan.node.observer.metrics().fill_begins();
     tokio::spawn(async move {
-        let in_flight = plan.node.observer.metrics().fill_begins();
         let end = Box::pin(fly(&plan, pilot)).await;
         plan.node.observer.metrics().fill_ends(end);
         if let Some(record) = refresh {

@@ -224,6 +224,12 @@ impl Metrics {
         FillInFlight(self.fills_in_flight.clone())
     }
 
+    /// Fills under way.
+    #[must_use]
+    pub fn fills_in_flight(&self) -> u64 {
+        self.fills_in_flight.get().try_into().unwrap_or(0)
+    }
+
     /// A fill ended in this way.
     pub fn fill_ends(&self, end: FillEnd) {
         self.fills.get_or_create(&[("end", end.as_str())]).inc();
