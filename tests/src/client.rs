@@ -204,10 +204,15 @@ impl Client {
 
     /// Reads the response to a GET, unless the node closes before it begins.
     pub async fn closed_or_response(&mut self) -> Option<Response> {
+        self.closed_or_response_to("GET").await
+    }
+
+    /// As [`Client::response_to`], unless the node closes before it begins.
+    pub async fn closed_or_response_to(&mut self, method: &str) -> Option<Response> {
         let closed = within(PATIENCE_S, self.wire.is_at_end()).await;
         match closed {
             true => None,
-            false => Some(self.response().await),
+            false => Some(self.response_to(method).await),
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Wishes {
     pub(crate) listeners: Vec<String>,
     /// Lines of the `[[listen]]` table of every upper tier.
     pub(crate) upper_listener: String,
+    /// Value of `access_log`: `off`, where a scenario wishes for nothing else.
+    pub(crate) access_log: Option<String>,
     /// Lines of `[telemetry]`.
     pub(crate) telemetry: String,
     /// Lines of every `[[upper_tier]]` table.
@@ -60,10 +62,11 @@ pub(crate) fn upper(wishes: &Wishes, name: &str, edges: &[String]) -> String {
          [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}\n\
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [keys]\nfiles = [{}]\n\
-         [telemetry]\naccess_log = \"off\"\n{}\n{}\n",
+         [telemetry]\naccess_log = \"{}\"\n{}\n{}\n",
         wishes.upper_top,
         wishes.upper_listener,
         keys.join(", "),
+        access_log(wishes),
         wishes.telemetry,
         wishes.upper
     )
@@ -90,9 +93,15 @@ pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)])
     }
     text + &format!(
         "[admin]\naddress = \"127.0.0.1:0\"\n\
-         [telemetry]\naccess_log = \"off\"\n{}\n{}\n",
-        wishes.telemetry, wishes.edge
+         [telemetry]\naccess_log = \"{}\"\n{}\n{}\n",
+        access_log(wishes),
+        wishes.telemetry,
+        wishes.edge
     )
+}
+
+fn access_log(wishes: &Wishes) -> &str {
+    wishes.access_log.as_deref().unwrap_or("off")
 }
 
 /// An edge's signing key, as a key file.

@@ -70,6 +70,8 @@ pub struct Origin {
 
 struct Shared {
     scripts: Mutex<HashMap<String, Script>>,
+    /// For paths that have no script of their own.
+    other: Mutex<Option<Script>>,
     seen: watch::Sender<Vec<Recorded>>,
     /// Body bytes that the sockets have taken.
     sent_bytes: watch::Sender<u64>,
@@ -104,6 +106,7 @@ impl Origin {
             .expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             scripts: Mutex::default(),
+            other: Mutex::default(),
             seen: watch::Sender::default(),
             sent_bytes: watch::Sender::default(),
             abandoned: watch::Sender::default(),
@@ -126,6 +129,11 @@ impl Origin {
     pub fn on(&self, path: &str, script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) {
         let mut scripts = self.shared.scripts.lock().expect("no script panics");
         scripts.insert(path.to_owned(), Arc::new(script));
+    }
+
+    /// Answers requests for paths that were not spoken of, by asking `script`.
+    pub fn on_others(&self, script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) {
+        *self.shared.other.lock().expect("no script panics") = Some(Arc::new(script));
     }
 
     /// Answers every request for a path alike.
@@ -230,7 +238,8 @@ async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Res
     while let Some(recorded) = read_request(&mut wire, connection).await? {
         let script = {
             let scripts = shared.scripts.lock().expect("no script panics");
-            scripts.get(recorded.path()).cloned()
+            let other = || shared.other.lock().expect("no script panics").clone();
+            scripts.get(recorded.path()).cloned().or_else(other)
         };
         let reply = script.map_or_else(|| Reply::new(404), |script| script(&recorded));
         let is_head = recorded.method == "HEAD";

@@ -344,7 +344,7 @@ fn position(haystack: &[u8], needle: &[u8]) -> Option<usize> {
         .position(|window| window == needle)
 }
 
-fn parse_head(bytes: &[u8]) -> Head {
+pub(crate) fn parse_head(bytes: &[u8]) -> Head {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n");
     let start = lines.next().unwrap_or_default().to_owned();

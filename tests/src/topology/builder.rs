@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::Role;
+use node::{Clock, Fault, MovedClock};
 
 use super::expected::Expected;
+use super::test_node::Given;
 use super::{TestNode, Topology};
 use crate::Origin;
 use crate::ask::HOST;
@@ -13,6 +15,7 @@ use crate::files::{self, Wishes};
 use crate::intermediary::Intermediary;
 use crate::relay::Relay;
 use crate::reply::Reply;
+use crate::tap::Tap;
 use crate::tls::Authority;
 
 /// How late an intermediary is that delays messages: scenarios with that fault make
@@ -63,18 +66,27 @@ pub struct Builder {
     servers: Vec<SocketAddr>,
     hop: Hop,
     tracing: Tracing,
+    taps: Vec<Tap>,
+    given: Given,
     wishes: Wishes,
 }
 
 impl Builder {
     /// One edge and one upper tier before that origin.
     pub(super) fn before(origin: &Origin) -> Self {
+        Self::behind(origin.address())
+    }
+
+    /// The same before whatever is at that address.
+    pub(super) fn behind(origin: SocketAddr) -> Self {
         Self {
             edges: 1,
             uppers: 1,
-            servers: vec![origin.address()],
+            servers: vec![origin],
             hop: Hop::default(),
             tracing: Tracing::default(),
+            taps: Vec::new(),
+            given: Given::default(),
             wishes: Wishes::default(),
         }
     }
@@ -112,6 +124,41 @@ impl Builder {
     #[must_use]
     pub fn tracing(mut self, tracing: Tracing) -> Self {
         self.tracing = tracing;
+        self
+    }
+
+    /// Taps before each upper tier, in the place of what the hop would have there.
+    #[must_use]
+    pub fn taps(mut self, taps: &[Tap]) -> Self {
+        self.taps = taps.to_vec();
+        self
+    }
+
+    /// The nodes' time.
+    #[must_use]
+    pub fn clock(mut self, clock: &MovedClock) -> Self {
+        self.given.clock = Clock::Moved(clock.clone());
+        self
+    }
+
+    /// How every node's observer fails.
+    #[must_use]
+    pub fn observer_fault(mut self, fault: Option<Fault>) -> Self {
+        self.given.observer_fault = fault;
+        self
+    }
+
+    /// TOML lines for `[telemetry]` of every node.
+    #[must_use]
+    pub fn telemetry(mut self, toml: &str) -> Self {
+        self.wishes.telemetry += &format!("{toml}\n");
+        self
+    }
+
+    /// `access_log` of every node.
+    #[must_use]
+    pub fn access_log(mut self, target: &str) -> Self {
+        self.wishes.access_log = Some(target.to_owned());
         self
     }
 
@@ -217,15 +264,21 @@ impl Builder {
             authority,
             folder,
             expected: Expected::default(),
+            expects_panics: false,
             // Until it runs there is nothing to finish.
             finished: true,
         };
         let mut ways = Vec::new();
         for name in names("upper", self.uppers) {
             let text = files::upper(&self.wishes, &name, &edges);
+            let folder = topology.folder.path();
             let upper =
-                TestNode::start(topology.folder.path(), &name, &text, Role::UpperTier).await;
+                TestNode::start_with(folder, &name, &text, Role::UpperTier, &self.given).await;
             let mut address = upper.address();
+            if let Some(tap) = self.taps.get(topology.uppers.len()) {
+                tap.lead_to(address);
+                address = tap.address();
+            }
             match self.hop {
                 Hop::Direct => {}
                 Hop::Bytes | Hop::Messages => {
@@ -247,7 +300,8 @@ impl Builder {
         }
         for name in edges {
             let text = files::edge(&self.wishes, &name, &ways);
-            let edge = TestNode::start(topology.folder.path(), &name, &text, Role::Edge).await;
+            let folder = topology.folder.path();
+            let edge = TestNode::start_with(folder, &name, &text, Role::Edge, &self.given).await;
             topology.edges.push(edge);
         }
         topology.finished = false;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::Role;
-use node::{Options, Running};
+use node::{Clock, Fault, Options, Running};
 
 use crate::ask::{Ask, get};
 use crate::client::{Client, Response};
@@ -13,6 +13,13 @@ use crate::{files, within};
 
 /// Seconds a node may take to start.
 const START_S: u64 = 15;
+
+/// What a node is given beside its file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    pub(super) clock: Clock,
+    pub(super) observer_fault: Option<Fault>,
+}
 
 /// One running node.
 #[derive(Debug)]
@@ -31,6 +38,18 @@ impl TestNode {
         started.unwrap_or_else(|why| panic!("{name} does not start: {why}\n{text}"))
     }
 
+    /// As [`TestNode::start`], with what no file can say.
+    pub(super) async fn start_with(
+        folder: &Path,
+        name: &str,
+        text: &str,
+        role: Role,
+        given: &Given,
+    ) -> Self {
+        let started = Self::try_start_with(folder, name, text, role, given).await;
+        started.unwrap_or_else(|why| panic!("{name} does not start: {why}\n{text}"))
+    }
+
     /// As [`TestNode::start`], for nodes that may fail to.
     ///
     /// # Errors
@@ -41,13 +60,24 @@ impl TestNode {
         text: &str,
         role: Role,
     ) -> Result<Self, String> {
+        Self::try_start_with(folder, name, text, role, &Given::default()).await
+    }
+
+    async fn try_start_with(
+        folder: &Path,
+        name: &str,
+        text: &str,
+        role: Role,
+        given: &Given,
+    ) -> Result<Self, String> {
         let file = format!("{name}.toml");
         files::write(folder, &file, text);
         let config_path = folder.join(file);
         let loaded = config::load(&config_path, role, &|variable| std::env::var(variable).ok());
         let options = Options {
             config_path: Some(config_path.clone()),
-            ..Options::default()
+            clock: given.clock.clone(),
+            observer_fault: given.observer_fault,
         };
         let starting = node::start(loaded.map_err(|problems| problems.to_string())?, options);
         let running = within(START_S, starting)
