@@ -6,7 +6,8 @@
 use http::HeaderName;
 
 use crate::model::{
-    AccessLog, Cache, Limits, LogLevel, Places, SetCookie, Store, Telemetry, Timeouts,
+    AccessLog, Cache, Limits, LogLevel, OtlpProtocol, OtlpSignal, Places, SetCookie, Store,
+    Telemetry, Timeouts,
 };
 
 const KIB: u64 = 1024;
@@ -96,7 +97,13 @@ impl Default for Telemetry {
             access_log: AccessLog::Stdout,
             hit_log_ratio: 0.01,
             otlp_endpoint: None,
+            otlp_protocol: OtlpProtocol::HttpProtobuf,
+            otlp_signals: vec![OtlpSignal::Traces],
+            otlp_ca: None,
+            otlp_headers: Vec::new(),
+            metrics_interval_ms: 60_000,
             trace_ratio: 1.0,
+            slow_ms: 1_000,
             queue_records_max: 8_192,
             log_level: LogLevel::Info,
         }

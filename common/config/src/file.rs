@@ -166,7 +166,8 @@ fn load_text(
     notes: &mut Notes,
 ) -> Option<Loaded> {
     let written = node::read(text, path, role, notes);
-    let (mut keys, file_token) = disk::look_at(&written.files, notes);
+    let found = disk::look_at(&written.files, notes);
+    let mut keys = found.keys;
     keys.extend(disk::keys_from_env(&written.key_env, env, notes));
     let env_token = written
         .token_env
@@ -176,7 +177,9 @@ fn load_text(
     let sites = sites_file.and_then(|(file, place)| named_sites(file, place, notes));
 
     let mut node = written.node?;
-    node.admin.token = file_token.or(env_token);
+    node.admin.token = found.token.or(env_token);
+    node.telemetry.otlp_ca = found.otlp_ca;
+    node.telemetry.otlp_headers = found.otlp_headers;
     let written_sites = sites?;
     let sites = written_sites.sites.clone()?;
     across::check(&node, &sites, &written_sites, notes);

@@ -238,15 +238,47 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// Share of hits that get a log line, 0 to 1. Misses and errors all do.
     pub hit_log_ratio: f64,
-    /// Collector for OTLP over HTTP, for example `http://127.0.0.1:4318`.
+    /// Collector for OTLP, for example `http://127.0.0.1:4318`.
     /// None: nothing is exported.
     pub otlp_endpoint: Option<String>,
+    /// How the collector is spoken to.
+    pub otlp_protocol: OtlpProtocol,
+    /// What is exported.
+    pub otlp_signals: Vec<OtlpSignal>,
+    /// PEM certificates of who may vouch for the collector. None: the system's.
+    pub otlp_ca: Option<String>,
+    /// Header fields sent with every export.
+    pub otlp_headers: Vec<(String, Secret)>,
+    /// Between two exports of metrics, milliseconds.
+    pub metrics_interval_ms: u64,
     /// Share of visitor requests that are traced, 0 to 1.
     pub trace_ratio: f64,
+    /// Spans of requests that take so long, milliseconds, are kept unsampled.
+    pub slow_ms: u64,
     /// Records waiting for the observer thread; beyond it they are dropped and counted.
     pub queue_records_max: usize,
     /// Least severe level that is logged.
     pub log_level: LogLevel,
+}
+
+/// Transports of OTLP, by the names of the OpenTelemetry specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// `http/protobuf`
+    HttpProtobuf,
+    /// `grpc`
+    Grpc,
+}
+
+/// What may be exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpSignal {
+    /// Spans.
+    Traces,
+    /// What `/metrics` shows.
+    Metrics,
+    /// Access lines and events.
+    Logs,
 }
 
 /// Where access-log lines go.
@@ -271,6 +303,10 @@ pub enum LogLevel {
     Warn,
     /// The ordinary course of things.
     Info,
+    /// And each request sent upstream.
+    Debug,
+    /// And every request and what its time went into.
+    Trace,
 }
 
 /// The sites, and the index that finds one by host.

@@ -339,3 +339,40 @@ fn a_node_file_is_known_even_when_its_role_is_wrong_or_missing() {
         assert!(!report.problems.is_empty(), "{text}");
     }
 }
+
+#[test]
+fn a_collectors_files_are_read_and_no_message_shows_what_is_in_them() {
+    let story = Story::new();
+    let telemetry = "[keys]\nfiles = [\"a.key\"]\n[telemetry]\n\
+                     otlp_ca = \"ca.pem\"\notlp_headers_file = \"headers\"\n";
+    story.write("edge.toml", &format!("{EDGE}{telemetry}"));
+    story.write("ca.pem", "no certificate\n");
+    story.write(
+        "headers",
+        "# for the vendor\nAuthorization: Bearer word\nsecret\n",
+    );
+    assert_eq!(
+        story.said("edge.toml"),
+        [
+            "DIR/edge.toml:12: telemetry.otlp_ca: the file DIR/ca.pem has no PEM block \
+             `CERTIFICATE`; name a PEM file; `openssl x509` and `openssl pkcs8` convert others",
+            "DIR/edge.toml:13: telemetry.otlp_headers_file: line 3 of that file is no header \
+             field; write `name: value`, in ASCII",
+        ]
+    );
+
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    story.write("ca.pem", pem);
+    story.write("headers", "Authorization: Bearer word\n");
+    let loaded = load(&story.path("edge.toml"), Role::Edge, &env).unwrap();
+    let telemetry = &loaded.node.telemetry;
+    assert_eq!(telemetry.otlp_ca.as_deref(), Some(pem));
+    let [(name, value)] = telemetry.otlp_headers.as_slice() else {
+        panic!("{telemetry:?}")
+    };
+    assert_eq!(
+        (name.as_str(), value.expose()),
+        ("authorization", "Bearer word")
+    );
+    assert!(!format!("{telemetry:?}").contains("word"));
+}

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use config::{
-    AccessLog, Fallback, HostPattern, Kind, LogLevel, Problem, QueryRule, Role, SetCookie,
-    Topology, UpstreamTls, check, load, load_sites, parse_node, parse_sites,
+    AccessLog, Fallback, HostPattern, Kind, LogLevel, OtlpProtocol, OtlpSignal, Problem, QueryRule,
+    Role, SetCookie, Topology, UpstreamTls, check, load, load_sites, parse_node, parse_sites,
 };
 
 const SITES: &str = r#"
@@ -124,9 +124,15 @@ drain_ms = 12
 access_log = "file:logs/access.log"
 hit_log_ratio = 1
 otlp_endpoint = "http://127.0.0.1:4318"
+otlp_protocol = "grpc"
+otlp_signals = ["metrics", "logs"]
+otlp_ca = "ca.pem"
+otlp_headers_file = "collector.headers"
+metrics_interval_ms = 13
 trace_ratio = 0.25
+slow_ms = 14
 queue_records_max = 16
-log_level = "warn"
+log_level = "trace"
 "#;
 
 fn folder() -> tempfile::TempDir {
@@ -147,6 +153,7 @@ fn folder() -> tempfile::TempDir {
     write("edge.key", "-----BEGIN PRIVATE KEY-----\n");
     write("edge-1.key", "first key\n");
     write("token", "s3cret\n");
+    write("collector.headers", "authorization: s3cret\n");
     fs::create_dir(folder.path().join("logs")).unwrap();
     folder
 }
@@ -364,7 +371,13 @@ fn every_setting_of_a_node_file_arrives() {
         Some("http://127.0.0.1:4318")
     );
     assert_eq!(telemetry.queue_records_max, 16);
-    assert_eq!(telemetry.log_level, LogLevel::Warn);
+    assert_eq!(telemetry.log_level, LogLevel::Trace);
+    assert_eq!(telemetry.otlp_protocol, OtlpProtocol::Grpc);
+    assert_eq!(
+        telemetry.otlp_signals,
+        [OtlpSignal::Metrics, OtlpSignal::Logs]
+    );
+    assert_eq!((telemetry.metrics_interval_ms, telemetry.slow_ms), (13, 14));
 
     assert_eq!(file.key_files, [Path::new("/etc/headwater/edge-1.key")]);
     assert_eq!(file.key_env, ["HEADWATER_KEYS"]);

@@ -15,6 +15,7 @@ use crate::answer::Answer;
 use crate::clock::Stopwatch;
 use crate::door::Conn;
 use crate::door::admit::TurnedAway;
+use crate::fields::TRACESTATE;
 use crate::ids;
 use crate::request::Request;
 use crate::state::Node;
@@ -101,7 +102,7 @@ pub(crate) fn record_of(request: &Request, done: &Done) -> Record {
                 Method::Other => request.method.as_str(),
                 _ => "",
             },
-            trace_state: "",
+            trace_state: text(TRACESTATE),
         }
         .into(),
         status: done.status,

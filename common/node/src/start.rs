@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{AccessLog, Loaded, LogLevel, Role};
+use config::{AccessLog, Loaded, LogLevel, OtlpSignal, Role};
 use observe::{Event, Fault, InFlightRow, Observer, Otlp, OtlpProtocol, Settings};
 use pingora_core::apps::http_app::HttpServer;
 use pingora_core::apps::{HttpServerOptions, ServerApp};
@@ -154,7 +154,7 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
     let (draining, watch_draining) = watch::channel(false);
     let observer = Observer::start(Settings {
         fault: options.observer_fault,
-        ..settings(&config)
+        ..settings(&config, options.clock.now_ms())
     });
     observer
         .metrics()
@@ -438,7 +438,7 @@ async fn serve_admin(node: Arc<Node>, socket: TcpListener, address: SocketAddr) 
     }
 }
 
-fn settings(config: &config::Node) -> Settings {
+fn settings(config: &config::Node, started_ms: u64) -> Settings {
     let telemetry = &config.telemetry;
     Settings {
         node: config.name.clone(),
@@ -448,17 +448,37 @@ fn settings(config: &config::Node) -> Settings {
         },
         access_log: telemetry.access_log != AccessLog::Off,
         hit_log_ratio: telemetry.hit_log_ratio,
-        otlp: telemetry.otlp_endpoint.clone().map(|endpoint| Otlp {
-            endpoint,
-            protocol: OtlpProtocol::HttpProtobuf,
-            ca_pem: None,
-            headers: Vec::new(),
-            traces: true,
-        }),
+        otlp: telemetry
+            .otlp_endpoint
+            .clone()
+            .map(|endpoint| otlp(endpoint, telemetry)),
         trace_ratio: telemetry.trace_ratio,
-        slow_ms: 1000,
+        slow_ms: telemetry.slow_ms,
+        log_level: level(telemetry.log_level),
+        started_ms,
         queue_records_max: telemetry.queue_records_max,
         fault: None,
+    }
+}
+
+/// Where telemetry goes, and what of it.
+fn otlp(endpoint: String, telemetry: &config::Telemetry) -> Otlp {
+    let headers = telemetry.otlp_headers.iter();
+    let exports = |signal| telemetry.otlp_signals.contains(&signal);
+    Otlp {
+        endpoint,
+        protocol: match telemetry.otlp_protocol {
+            config::OtlpProtocol::HttpProtobuf => OtlpProtocol::HttpProtobuf,
+            config::OtlpProtocol::Grpc => OtlpProtocol::Grpc,
+        },
+        ca_pem: telemetry.otlp_ca.clone(),
+        headers: headers
+            .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+            .collect(),
+        traces: exports(OtlpSignal::Traces),
+        logs: exports(OtlpSignal::Logs),
+        metrics: exports(OtlpSignal::Metrics),
+        metrics_interval_ms: telemetry.metrics_interval_ms,
     }
 }
 
@@ -480,12 +500,17 @@ fn log_target(telemetry: &config::Telemetry) -> (observe::LogTarget, observe::Le
         AccessLog::Stderr => observe::LogTarget::Stderr,
         AccessLog::File(path) => observe::LogTarget::File(path.clone()),
     };
-    let level = match telemetry.log_level {
+    (target, level(telemetry.log_level))
+}
+
+fn level(level: LogLevel) -> observe::Level {
+    match level {
         LogLevel::Error => observe::Level::Error,
         LogLevel::Warn => observe::Level::Warn,
         LogLevel::Info => observe::Level::Info,
-    };
-    (target, level)
+        LogLevel::Debug => observe::Level::Debug,
+        LogLevel::Trace => observe::Level::Trace,
+    }
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod attributes;
+mod detail;
 mod event;
 mod export;
 mod fault;

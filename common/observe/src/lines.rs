@@ -80,7 +80,7 @@ impl Source {
         match level {
             Level::Error => line!(error),
             Level::Warn => line!(warn),
-            Level::Info => line!(info),
+            Level::Info | Level::Debug | Level::Trace => line!(info),
         }
     }
 
@@ -122,7 +122,7 @@ fn upstream(attempts: &[Attempt]) -> String {
     text
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {

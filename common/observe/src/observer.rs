@@ -8,12 +8,13 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::event::Event;
-use crate::export::{Exporter, Otlp, Stalled};
+use crate::export::{Exporter, Otlp, Stalled, Wishes};
 use crate::fault::Fault;
 use crate::in_flight::{InFlight, InFlightGuard, InFlightRow, Table};
 use crate::limit::Limiter;
 use crate::lines::Source;
 use crate::metrics::{Dropped, Metrics};
+use crate::process_log::Level;
 use crate::record::{Done, Record};
 use crate::sample::Ratio;
 use crate::sink;
@@ -44,6 +45,10 @@ pub struct Settings {
     /// Spans of requests that take so long, milliseconds, are kept although their
     /// trace is not sampled, as those of errors are.
     pub slow_ms: u64,
+    /// Least severe level of what is told.
+    pub log_level: Level,
+    /// When the node began to count, Unix milliseconds.
+    pub started_ms: u64,
     /// Records waiting for the thread; beyond it they are dropped and counted.
     pub queue_records_max: usize,
     /// How the observer is to fail, in a test that shows that nobody notices.
@@ -61,6 +66,8 @@ impl Default for Settings {
             otlp: None,
             trace_ratio: 0.0,
             slow_ms: 1_000,
+            log_level: Level::Info,
+            started_ms: 0,
             queue_records_max: 8_192,
             fault: None,
         }
@@ -84,7 +91,9 @@ struct Inner {
     records: Sender<Record>,
     events: Sender<Admitted>,
     flush: Sender<Sender<()>>,
-    access_log: bool,
+    // Whether records become lines, of the log or for a collector.
+    has_lines: bool,
+    log_level: Level,
     // Whether spans are exported, and whether they find room.
     spans: Option<Stalled>,
     slow_us: u64,
@@ -117,24 +126,35 @@ impl Observer {
             otlp,
             trace_ratio,
             slow_ms,
+            log_level,
+            started_ms,
             queue_records_max,
             fault,
         } = settings;
         let metrics = Arc::new(Metrics::new());
+        metrics.saw_at_least(started_ms);
+        let in_flight: Arc<Table> = Arc::default();
         let source = Arc::new(Source { node, role });
         let slow_us = slow_ms.saturating_mul(1000);
-        let exporter = otlp.map(|otlp| Exporter::start(&otlp, slow_us, &source, &metrics));
+        let wishes = Wishes {
+            slow_us,
+            log_level,
+            started_ms,
+        };
+        let exporter =
+            otlp.map(|otlp| Exporter::start(&otlp, wishes, &source, &metrics, &in_flight));
         let (records, record_queue) = bounded(queue_records_max.clamp(1, RECORDS_QUEUED_MAX));
         let (events, event_queue) = bounded(EVENTS_QUEUED_MAX);
         let (flush, flushes) = bounded(1);
         let inner = Inner {
             metrics: Arc::clone(&metrics),
-            in_flight: Arc::default(),
+            in_flight,
             limiter: Mutex::default(),
             records,
             events,
             flush,
-            access_log,
+            has_lines: access_log || exporter.as_ref().is_some_and(Exporter::takes_lines),
+            log_level,
             spans: exporter.as_ref().and_then(Exporter::spans_stalled),
             slow_us,
             hits: Ratio::new(hit_log_ratio),
@@ -148,6 +168,7 @@ impl Observer {
             metrics,
             exporter,
             access_log,
+            log_level,
             fault,
         };
         (
@@ -191,15 +212,22 @@ impl Observer {
     /// With an access log, everything but a hit gets a line, and so does a failed
     /// one; of hits the configured share does. Where spans are exported, a `sampled`
     /// trace is told in full, its line included, and so is a request that failed, for
-    /// which a request sent upstream did (`has_failed_attempt`), or that was slow.
+    /// which a request sent upstream did (`has_failed_attempt`), or that was slow. The
+    /// log's levels below info tell of every miss, or of every request.
     ///
     /// What there is no room for is counted here as dropped, before anyone takes the
     /// trouble to build it.
     #[must_use]
     pub fn wants(&self, done: &Done, sampled: bool, has_failed_attempt: bool) -> bool {
         let inner = &*self.inner;
-        let has_line =
-            inner.access_log && (!done.outcome.is_hit() || done.status >= 500 || inner.hits.draw());
+        let has_detail = match inner.log_level {
+            Level::Error | Level::Warn | Level::Info => false,
+            Level::Debug => !done.outcome.is_hit(),
+            Level::Trace => true,
+        };
+        let has_line = has_detail
+            || inner.has_lines
+                && (!done.outcome.is_hit() || done.status >= 500 || inner.hits.draw());
         let has_spans = inner.spans.as_ref().is_some_and(|stalled| {
             let Done {
                 status,
@@ -256,8 +284,14 @@ impl Observer {
         let inner = &*self.inner;
         inner.metrics.saw(now_ms);
         count_event(&inner.metrics, &event);
-        let Some(suppressed) = inner.limiter.lock().admit(event.limit_key(), now_ms) else {
-            return;
+        let suppressed = if inner.log_level == Level::Trace {
+            // Whoever asks for everything gets everything.
+            0
+        } else {
+            match inner.limiter.lock().admit(event.limit_key(), now_ms) {
+                Some(suppressed) => suppressed,
+                None => return,
+            }
         };
         if inner
             .events

@@ -2,8 +2,8 @@
 //!
 //! It is the only global thing in this crate, installed at most once, shared by
 //! all nodes of a process; each line of ours says which node it is about. Three
-//! things cap it at info, because lines below show whole requests: [`Level`] has
-//! nothing below, the crates `tracing` and `log` are built without, and `RUST_LOG`
+//! things cap it at info, because other crates' lines below show whole requests: no
+//! [`Level`] lets any through, the crates `tracing` and `log` are built without, and `RUST_LOG`
 //! is not read. Lines that pingora writes through `log` come in by the same gate.
 //!
 //! Whoever logs only hands a finished line to a bounded queue (`sink`), so that a
@@ -33,8 +33,9 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// How severe a line is. There is nothing below info on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// How severe a line is, most severe first. What is below info are lines of our own
+/// alone, which do not come this way (`detail`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// Something is broken and wants a person.
     Error,
@@ -42,6 +43,10 @@ pub enum Level {
     Warn,
     /// What happened. Access lines are of this level.
     Info,
+    /// Each request that was sent upstream.
+    Debug,
+    /// Every request, and what its time went into.
+    Trace,
 }
 
 crate::plain::plain!(
@@ -49,6 +54,8 @@ crate::plain::plain!(
         Error,
         Warn,
         Info,
+        Debug,
+        Trace,
     }
 );
 
@@ -60,6 +67,19 @@ impl Level {
             Level::Error => "error",
             Level::Warn => "warn",
             Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+
+    /// The word in a line of the log.
+    pub(crate) const fn shown(self) -> &'static str {
+        match self {
+            Level::Error => "ERROR",
+            Level::Warn => "WARN",
+            Level::Info => "INFO",
+            Level::Debug => "DEBUG",
+            Level::Trace => "TRACE",
         }
     }
 
@@ -67,7 +87,7 @@ impl Level {
         match self {
             Level::Error => LevelFilter::ERROR,
             Level::Warn => LevelFilter::WARN,
-            Level::Info => LevelFilter::INFO,
+            Level::Info | Level::Debug | Level::Trace => LevelFilter::INFO,
         }
     }
 
@@ -75,7 +95,7 @@ impl Level {
         match self {
             Level::Error => log::LevelFilter::Error,
             Level::Warn => log::LevelFilter::Warn,
-            Level::Info => log::LevelFilter::Info,
+            Level::Info | Level::Debug | Level::Trace => log::LevelFilter::Info,
         }
     }
 }

@@ -48,6 +48,15 @@ pub(crate) fn lines_lost() -> u64 {
     LOST.load(Relaxed)
 }
 
+/// Hands in one finished line of our own; lost where there is no log.
+pub(crate) fn line(line: Vec<u8>) {
+    if let Some(queue) = QUEUE.get()
+        && queue.try_send(Item::Line(line)).is_err()
+    {
+        LOST.fetch_add(1, Relaxed);
+    }
+}
+
 /// Passes a flush on behind every line handed in before. `done` is dropped when it
 /// is through, or at once where there is no log.
 pub(crate) fn flush(done: Sender<()>) {

@@ -10,9 +10,7 @@
 //! ([`proto`](crate::export::proto)); the field numbers are those of
 //! `opentelemetry.proto.trace.v1.Span`.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
-
+use crate::attributes::Attributes;
 use crate::export::ITEM;
 use crate::export::proto;
 use crate::record::{Attempt, AttemptKind, Method, Outcome, Phase, Record, TraceRecord};
@@ -110,7 +108,6 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, node: &str, slow_us: u64
         record,
         trace,
         kept,
-        scratch: String::with_capacity(48),
     };
     maker.server(node);
     for phase in &record.phases {
@@ -127,8 +124,6 @@ struct Maker<'a> {
     record: &'a Record,
     trace: &'a TraceRecord,
     kept: Option<Kept>,
-    // An address at a time.
-    scratch: String,
 }
 
 /// What the three kinds of spans have in common.
@@ -156,24 +151,8 @@ impl Maker<'_> {
             start_us: 0,
             duration_us: record.duration_us,
         });
-        self.method();
-        let (path, query) = split_query(record.words.path());
-        self.text("url.path", path);
-        if let Some(query) = query {
-            self.text("url.query", &redact::query(query));
-        }
-        self.text("url.scheme", record.scheme);
-        self.server_address(record.words.host());
-        self.number("http.response.status_code", u64::from(record.status));
-        self.address("client.address", record.client);
-        self.address("network.peer.address", record.peer);
-        self.text("network.protocol.version", record.protocol.version());
-        self.some_text("user_agent.original", record.words.user_agent());
-        self.text("headwater.outcome", record.outcome.as_str());
+        self.attributes().request(record);
         self.text("headwater.node", node);
-        self.some_text("headwater.site", record.words.site());
-        self.some_text("headwater.hop_from", record.words.hop_from());
-        self.some_text("headwater.detail", &record.detail);
         if let Some(kept) = self.kept {
             self.text("headwater.kept", kept.as_str());
             self.gap_above();
@@ -227,28 +206,24 @@ impl Maker<'_> {
             start_us: attempt.start_us,
             duration_us: attempt.duration_us,
         });
-        self.method();
         let url = format!(
             "{}://{}{}",
             record.scheme,
             record.words.host(),
             redact::path_and_query(record.words.path())
         );
-        self.text("url.full", &url);
-        self.server_address(attempt.address());
-        self.text("headwater.upstream", &attempt.target);
-        self.text("headwater.upstream_kind", attempt.kind.as_str());
-        proto::attribute_flag(
-            self.out,
-            ATTRIBUTES,
-            "headwater.connection_reused",
-            attempt.reused_connection,
-        );
+        let mut attributes = self.attributes();
+        attributes.method(record);
+        attributes.text("url.full", &url);
+        attributes.server_address(attempt.address());
+        attributes.text("headwater.upstream", &attempt.target);
+        attributes.text("headwater.upstream_kind", attempt.kind.as_str());
+        attributes.flag("headwater.connection_reused", attempt.reused_connection);
         if number > 0 {
-            self.number("http.request.resend_count", number as u64);
+            attributes.number("http.request.resend_count", number as u64);
         }
         if let Some(status) = attempt.status {
-            self.number("http.response.status_code", u64::from(status));
+            attributes.number("http.response.status_code", u64::from(status));
         }
         // What the next tier did is exported there only if it found it worth keeping.
         if self.kept.is_some() && attempt.kind == AttemptKind::UpperTier {
@@ -295,19 +270,8 @@ impl Maker<'_> {
         span
     }
 
-    fn method(&mut self) {
-        self.text("http.request.method", self.record.method.as_str());
-        if self.record.method == Method::Other {
-            self.text("http.request.method_original", self.record.method());
-        }
-    }
-
-    fn server_address(&mut self, authority: &str) {
-        let (host, port) = split_port(authority);
-        self.some_text("server.address", host);
-        if let Some(port) = port {
-            self.number("server.port", u64::from(port));
-        }
+    fn attributes(&mut self) -> Attributes<'_> {
+        Attributes::new(self.out, ATTRIBUTES)
     }
 
     /// The span's status is that of an error. `message` may say more than `kind`,
@@ -328,23 +292,7 @@ impl Maker<'_> {
     }
 
     fn text(&mut self, key: &str, value: &str) {
-        proto::attribute(self.out, ATTRIBUTES, key, value);
-    }
-
-    fn some_text(&mut self, key: &str, value: &str) {
-        if !value.is_empty() {
-            self.text(key, value);
-        }
-    }
-
-    fn number(&mut self, key: &str, value: u64) {
-        proto::attribute_number(self.out, ATTRIBUTES, key, value);
-    }
-
-    fn address(&mut self, key: &str, address: IpAddr) {
-        self.scratch.clear();
-        let _infallible = write!(self.scratch, "{address}");
-        proto::attribute(self.out, ATTRIBUTES, key, &self.scratch);
+        self.attributes().text(key, value);
     }
 }
 
@@ -378,27 +326,6 @@ fn is_code_word(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-}
-
-fn split_query(path: &str) -> (&str, Option<&str>) {
-    match path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (path, None),
-    }
-}
-
-/// Host, without the brackets of an IPv6 address, and port, where what follows the
-/// last colon is one. The colons of a bracketed address are none.
-fn split_port(authority: &str) -> (&str, Option<u16>) {
-    let (host, port) = authority
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.contains(':') || host.ends_with(']'))
-        .and_then(|(host, port)| Some((host, Some(port.parse().ok()?))))
-        .unwrap_or((authority, None));
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    (bare.unwrap_or(host), port)
 }
 
 #[cfg(test)]

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select_biased};
 
+use crate::detail;
 use crate::event::Event;
 use crate::export::Exporter;
 use crate::fault::{self, Fault};
 use crate::lines::Source;
 use crate::metrics::Metrics;
+use crate::process_log::Level;
 use crate::record::Record;
 use crate::sink;
 
@@ -51,6 +53,7 @@ pub(crate) struct Worker {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) exporter: Option<Exporter>,
     pub(crate) access_log: bool,
+    pub(crate) log_level: Level,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -63,7 +66,10 @@ impl Worker {
             // Events come first: they are why someone looks at the log.
             select_biased! {
                 recv(self.events) -> event => match event {
-                    Ok(event) => self.event(&event),
+                    Ok(event) => {
+                        self.event(&event);
+                        self.look_in();
+                    }
                     Err(_) => return self.drain(),
                 },
                 recv(self.flushes) -> done => match done {
@@ -143,10 +149,18 @@ impl Worker {
         }
     }
 
-    fn event(&self, admitted: &Admitted) {
+    fn event(&mut self, admitted: &Admitted) {
+        let exporter = self.exporter.as_mut();
         contained(&self.metrics, self.fault, || {
-            self.source
-                .event(&admitted.event, admitted.now_ms, admitted.suppressed);
+            let Admitted {
+                event,
+                now_ms,
+                suppressed,
+            } = admitted;
+            self.source.event(event, *now_ms, *suppressed);
+            if let Some(exporter) = exporter {
+                exporter.event(event, *now_ms, *suppressed);
+            }
         });
     }
 
@@ -159,6 +173,9 @@ impl Worker {
             assert_ne!(record.detail, PANIC);
             if self.access_log {
                 self.source.access(record);
+            }
+            if self.log_level > Level::Info {
+                detail::log(&self.source, record, self.log_level);
             }
             if let Some(exporter) = exporter {
                 exporter.record(record);

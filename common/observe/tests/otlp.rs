@@ -29,6 +29,9 @@ fn observer(endpoint: String) -> Observer {
             ca_pem: None,
             headers: Vec::new(),
             traces: true,
+            logs: false,
+            metrics: false,
+            metrics_interval_ms: 60_000,
         }),
         trace_ratio: 1.0,
         ..Settings::default()

@@ -34,6 +34,7 @@ const OBSERVE_TAKES: &[(&str, &str)] = &[
     ("rustls", "the collector's certificate"),
     ("rustls-native-certs", "who may vouch for it"),
     ("serde", "the table of requests in flight as JSON"),
+    ("serde_json", "lines below info"),
     (
         "tokio",
         "the runtime that gRPC to the collector needs, its own",

@@ -34,6 +34,10 @@ pub(crate) enum Use {
     SigningKey,
     /// The admin listener's bearer token.
     Token,
+    /// PEM certificates of who may vouch for a collector.
+    CollectorCa,
+    /// Header fields for a collector, `name: value` on each line.
+    CollectorHeaders,
     /// A log, which need not exist yet, in a folder that must.
     Log,
 }
@@ -71,25 +75,35 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Looks at every named file; returns the signing keys among them, in order,
-/// and the token.
-pub(crate) fn look_at(files: &[Named], notes: &mut Notes) -> (Vec<KeyText>, Option<Secret>) {
-    let mut keys = Vec::new();
-    let mut token = None;
+/// What stood in named files and is used from here on.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Signing keys, in order.
+    pub(crate) keys: Vec<KeyText>,
+    pub(crate) token: Option<Secret>,
+    pub(crate) otlp_ca: Option<String>,
+    pub(crate) otlp_headers: Vec<(String, Secret)>,
+}
+
+/// Looks at every named file.
+pub(crate) fn look_at(files: &[Named], notes: &mut Notes) -> Found {
+    let mut found = Found::default();
     for named in files {
         let Some(text) = look_at_one(named, notes) else {
             continue;
         };
         match named.what {
-            Use::SigningKey => keys.push(KeyText {
+            Use::SigningKey => found.keys.push(KeyText {
                 source: named.path.display().to_string(),
                 text: Secret::new(text),
             }),
-            Use::Token => token = admin_token(&text, &named.place, notes),
+            Use::Token => found.token = admin_token(&text, &named.place, notes),
+            Use::CollectorCa => found.otlp_ca = Some(text),
+            Use::CollectorHeaders => found.otlp_headers = headers(&text, &named.place, notes),
             Use::Certificate | Use::PrivateKey | Use::Log => {}
         }
     }
-    (keys, token)
+    found
 }
 
 fn look_at_one(named: &Named, notes: &mut Notes) -> Option<String> {
@@ -133,7 +147,8 @@ fn look_at_one(named: &Named, notes: &mut Notes) -> Option<String> {
         );
         return None;
     }
-    if *what != Use::Certificate && !permissions(path, &metadata, place, notes) {
+    let is_public = matches!(what, Use::Certificate | Use::CollectorCa);
+    if !is_public && !permissions(path, &metadata, place, notes) {
         return None;
     }
     Some(text)
@@ -141,9 +156,9 @@ fn look_at_one(named: &Named, notes: &mut Notes) -> Option<String> {
 
 fn missing_pem_block(what: Use, text: &str) -> Option<&'static str> {
     let (end_of_label, block) = match what {
-        Use::Certificate => ("-----BEGIN CERTIFICATE-----", "CERTIFICATE"),
+        Use::Certificate | Use::CollectorCa => ("-----BEGIN CERTIFICATE-----", "CERTIFICATE"),
         Use::PrivateKey => ("PRIVATE KEY-----", "PRIVATE KEY"),
-        Use::SigningKey | Use::Token | Use::Log => return None,
+        Use::SigningKey | Use::Token | Use::CollectorHeaders | Use::Log => return None,
     };
     (!text.contains(end_of_label)).then_some(block)
 }
@@ -243,4 +258,37 @@ fn admin_token(text: &str, place: &Place, notes: &mut Notes) -> Option<Secret> {
         "use letters and digits, on one line",
     ));
     None
+}
+
+/// Header fields, one a line as `name: value`; empty lines and those that begin with
+/// `#` are skipped. No message shows a value.
+fn headers(text: &str, place: &Place, notes: &mut Notes) -> Vec<(String, Secret)> {
+    let mut headers = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line
+            .split_once(':')
+            .and_then(|(name, value)| header(name.trim(), value.trim()))
+        {
+            Some(header) => headers.push(header),
+            None => notes.problems.push(place.problem(
+                format!("line {} of that file is no header field", number + 1),
+                "write `name: value`, in ASCII",
+            )),
+        }
+    }
+    headers
+}
+
+/// RFC 9110 §5.1 and §5.5, as far as both HTTP and gRPC take it.
+fn header(name: &str, value: &str) -> Option<(String, Secret)> {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let good = !name.is_empty()
+        && name.bytes().all(is_token)
+        && !value.is_empty()
+        && value.bytes().all(|b| (0x20..0x7f).contains(&b));
+    good.then(|| (name.to_ascii_lowercase(), Secret::new(value.to_owned())))
 }

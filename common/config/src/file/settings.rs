@@ -6,7 +6,9 @@ use std::path::Path;
 use super::disk::{Named, Use};
 use super::reader::{Item, Table};
 use super::values::{self, Fault, shown};
-use crate::model::{AccessLog, Limits, LogLevel, Store, Telemetry, Timeouts};
+use crate::model::{
+    AccessLog, Limits, LogLevel, OtlpProtocol, OtlpSignal, Store, Telemetry, Timeouts,
+};
 
 /// More than any machine has; it only catches a slip of the unit.
 const BYTES_MAX: u64 = 1 << 50;
@@ -146,10 +148,23 @@ fn tier_answer_ms(table: &mut Table<'_>, default: u64, answer_ms: u64) -> u64 {
     written
 }
 
-const LEVELS: [(&str, LogLevel); 3] = [
+const LEVELS: [(&str, LogLevel); 5] = [
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
     ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+const PROTOCOLS: [(&str, OtlpProtocol); 2] = [
+    ("http/protobuf", OtlpProtocol::HttpProtobuf),
+    ("grpc", OtlpProtocol::Grpc),
+];
+
+const SIGNALS: [(&str, OtlpSignal); 3] = [
+    ("traces", OtlpSignal::Traces),
+    ("metrics", OtlpSignal::Metrics),
+    ("logs", OtlpSignal::Logs),
 ];
 
 pub(crate) fn telemetry(
@@ -161,7 +176,20 @@ pub(crate) fn telemetry(
     let access_log = table.take("access_log");
     let hit_log_ratio = table.ratio("hit_log_ratio", default.hit_log_ratio);
     let otlp_endpoint = table.take("otlp_endpoint");
+    let otlp_protocol = table.choice("otlp_protocol", default.otlp_protocol, &PROTOCOLS);
+    let otlp_signals = match table.take("otlp_signals") {
+        Some(signals) => {
+            let signals = signals.list().unwrap_or_default();
+            let known = signals.iter().filter_map(|one| one.choice(&SIGNALS));
+            known.collect()
+        }
+        None => default.otlp_signals,
+    };
+    collector_files(table, files);
+    let metrics_interval_ms =
+        table.whole("metrics_interval_ms", default.metrics_interval_ms, WAIT_MS);
     let trace_ratio = table.ratio("trace_ratio", default.trace_ratio);
+    let slow_ms = table.whole("slow_ms", default.slow_ms, WAIT_MS);
     let queue_records_max =
         table.whole("queue_records_max", default.queue_records_max, 1..=1 << 24);
     let log_level = table.choice("log_level", default.log_level, &LEVELS);
@@ -174,10 +202,34 @@ pub(crate) fn telemetry(
         access_log: access_log?,
         hit_log_ratio,
         otlp_endpoint: otlp_endpoint.and_then(|item| item.parse(values::endpoint)),
+        otlp_protocol,
+        otlp_signals,
+        // `load` puts these two in, once it has read their files.
+        otlp_ca: None,
+        otlp_headers: Vec::new(),
+        metrics_interval_ms,
         trace_ratio,
+        slow_ms,
         queue_records_max,
         log_level,
     })
+}
+
+fn collector_files(table: &mut Table<'_>, files: &mut Vec<Named>) {
+    for (key, what) in [
+        ("otlp_ca", Use::CollectorCa),
+        ("otlp_headers_file", Use::CollectorHeaders),
+    ] {
+        if let Some(item) = table.take(key)
+            && let Some(path) = item.path()
+        {
+            files.push(Named {
+                path,
+                place: item.place().clone(),
+                what,
+            });
+        }
+    }
 }
 
 fn log(item: &Item<'_>, file: &Path, files: &mut Vec<Named>) -> Option<AccessLog> {

@@ -10,10 +10,10 @@ use http_cache::RequestFacts;
 use observe::{Protocol, StrippedFrom};
 
 use super::head::Checked;
-use super::{Conn, client};
+use super::{Conn, client, trace};
 use crate::answer::Answer;
 use crate::clock::Stopwatch;
-use crate::fields::{self, ProxyError, TRACEPARENT};
+use crate::fields::{self, ProxyError};
 use crate::ids;
 use crate::key::{self, Resource};
 use crate::live::{Live, Site};
@@ -155,12 +155,7 @@ fn from_visitor(
         error_answer(node, StatusCode::MISDIRECTED_REQUEST, &error)
     })?;
     let key = key_of(site, scheme, checked, &arrival.fields);
-    let parent = site
-        .config
-        .trust_traceparent
-        .then(|| arrival.fields.get(TRACEPARENT)?.to_str().ok())
-        .flatten()
-        .and_then(control::TraceIds::from_traceparent);
+    let parent = trace::continued(&mut arrival.fields, site.config.trust_traceparent);
     let sampled = match &parent {
         Some(parent) => parent.sampled && node.observer.head_sample(0),
         None => node.observer.head_sample(ids::sample()),

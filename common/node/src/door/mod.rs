@@ -20,6 +20,7 @@ pub(crate) mod proxy_protocol;
 pub(crate) mod replay;
 pub(crate) mod target;
 pub(crate) mod tls;
+mod trace;
 pub(crate) mod write;
 
 use std::net::SocketAddr;

@@ -128,12 +128,13 @@ impl Lane {
         }
         let mut batch = std::mem::take(&mut self.open);
         batch.bytes.truncate(batch.sound);
+        // In any order: each ends at the end of the batch.
         for message in self.around {
             proto::close(&mut batch.bytes, message);
         }
         let items = batch.items;
         if self.full.try_send(batch).is_err() {
-            self.context.metrics.dropped(self.signal.item(), items);
+            self.context.lost(self.signal, items);
         }
         if self.full.is_full() {
             self.stalled.0.store(true, Relaxed);

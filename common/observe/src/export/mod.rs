@@ -9,6 +9,9 @@
 
 mod lane;
 pub(crate) mod proto;
+mod pulse;
+mod records;
+mod snapshot;
 mod transport;
 
 use std::fmt;
@@ -17,13 +20,17 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use crate::event::Event;
+use crate::in_flight::Table;
 use crate::lines::Source;
 use crate::metrics::{Dropped, Metrics};
+use crate::process_log::Level;
 use crate::record::Record;
 use crate::sink;
 use crate::spans;
 use lane::Lane;
 pub(crate) use lane::Stalled;
+use pulse::Pulse;
 
 /// The field of a span, log record or metric in the message of its scope; the same in
 /// all three (`opentelemetry.proto.*.v1.Scope*`).
@@ -49,6 +56,12 @@ pub struct Otlp {
     pub headers: Vec<(String, String)>,
     /// Whether spans are exported.
     pub traces: bool,
+    /// Whether access lines and events are.
+    pub logs: bool,
+    /// Whether metrics are, every [`metrics_interval_ms`](Self::metrics_interval_ms).
+    pub metrics: bool,
+    /// Between two exports of metrics, milliseconds.
+    pub metrics_interval_ms: u64,
 }
 
 impl fmt::Debug for Otlp {
@@ -59,6 +72,8 @@ impl fmt::Debug for Otlp {
             .field("protocol", &self.protocol)
             .field("headers", &names)
             .field("traces", &self.traces)
+            .field("logs", &self.logs)
+            .field("metrics", &self.metrics)
             .finish_non_exhaustive()
     }
 }
@@ -76,15 +91,19 @@ pub enum OtlpProtocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Signal {
     Traces,
+    Logs,
+    Metrics,
 }
 
 impl Signal {
-    const ALL: [Signal; 1] = [Signal::Traces];
+    const ALL: [Signal; 3] = [Signal::Traces, Signal::Logs, Signal::Metrics];
 
     /// Appended to the endpoint, over HTTP.
     const fn path(self) -> &'static str {
         match self {
             Signal::Traces => "/v1/traces",
+            Signal::Logs => "/v1/logs",
+            Signal::Metrics => "/v1/metrics",
         }
     }
 
@@ -92,19 +111,25 @@ impl Signal {
     const fn method(self) -> &'static str {
         match self {
             Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         }
     }
 
     const fn as_str(self) -> &'static str {
         match self {
             Signal::Traces => "traces",
+            Signal::Logs => "logs",
+            Signal::Metrics => "metrics",
         }
     }
 
-    /// What is counted where it is lost.
-    const fn item(self) -> Dropped {
+    /// What is counted where it is lost. A snapshot of metrics is in the next one.
+    const fn item(self) -> Option<Dropped> {
         match self {
-            Signal::Traces => Dropped::Span,
+            Signal::Traces => Some(Dropped::Span),
+            Signal::Logs => Some(Dropped::LogRecord),
+            Signal::Metrics => None,
         }
     }
 }
@@ -114,7 +139,10 @@ impl Signal {
 pub(crate) struct Exporter {
     source: Arc<Source>,
     spans: Option<Lane>,
+    logs: Option<Lane>,
+    pulse: Option<Pulse>,
     slow_us: u64,
+    log_level: Level,
 }
 
 impl Exporter {
@@ -122,9 +150,10 @@ impl Exporter {
     /// exported, and nothing else is different.
     pub(crate) fn start(
         otlp: &Otlp,
-        slow_us: u64,
+        wishes: Wishes,
         source: &Arc<Source>,
         metrics: &Arc<Metrics>,
+        in_flight: &Arc<Table>,
     ) -> Exporter {
         let context = Context {
             endpoint: otlp.endpoint.clone(),
@@ -140,7 +169,13 @@ impl Exporter {
         Exporter {
             source: Arc::clone(source),
             spans: lane(otlp.traces, Signal::Traces),
-            slow_us,
+            logs: lane(otlp.logs, Signal::Logs),
+            pulse: otlp
+                .metrics
+                .then(|| Pulse::start(otlp, wishes.started_ms, context.clone(), in_flight))
+                .flatten(),
+            slow_us: wishes.slow_us,
+            log_level: wishes.log_level,
         }
     }
 
@@ -149,11 +184,33 @@ impl Exporter {
         self.spans.as_ref().map(Lane::stalled)
     }
 
-    /// Takes a record's spans, where it has any to tell.
+    /// Whether lines are exported.
+    pub(crate) fn takes_lines(&self) -> bool {
+        self.logs.is_some()
+    }
+
+    /// Takes a record's spans and lines, where it has any to tell.
     pub(crate) fn record(&mut self, record: &Record) {
+        if let Some(lane) = &mut self.logs {
+            if self.log_level >= Level::Info {
+                lane.add(|out| records::access(out, record));
+            }
+            if self.log_level >= Level::Debug {
+                lane.add(|out| records::attempts(out, record));
+            }
+        }
         if let Some(lane) = &mut self.spans {
             let (node, slow_us) = (&self.source.node, self.slow_us);
             lane.add(|out| spans::write(out, record, node, slow_us));
+        }
+    }
+
+    /// Takes an event's line.
+    pub(crate) fn event(&mut self, event: &Event, now_ms: u64, suppressed: u64) {
+        if let Some(lane) = &mut self.logs
+            && self.log_level >= event.line().level
+        {
+            lane.add(|out| records::event(out, event, now_ms, suppressed));
         }
     }
 
@@ -171,11 +228,23 @@ impl Exporter {
         for lane in self.lanes() {
             lane.flush(done.clone());
         }
+        if let Some(pulse) = &self.pulse {
+            pulse.flush(done.clone());
+        }
     }
 
     fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.spans.iter_mut()
+        self.spans.iter_mut().chain(&mut self.logs)
     }
+}
+
+/// What an exporter needs to know beside where to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wishes {
+    pub(crate) slow_us: u64,
+    pub(crate) log_level: Level,
+    /// Since when metrics are counted, Unix ms.
+    pub(crate) started_ms: u64,
 }
 
 /// What every lane knows of the node.
@@ -189,10 +258,16 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    fn lost(&self, signal: Signal, items: u64) {
+        if let Some(item) = signal.item() {
+            self.metrics.dropped(item, items);
+        }
+    }
+
     /// Counts a batch that the collector did not take, and tells of it now and then.
     fn failed(&self, signal: Signal, items: u64, failure: &str) {
         self.metrics.export_failed();
-        self.metrics.dropped(signal.item(), items);
+        self.lost(signal, items);
         let now_ms = self.metrics.latest_ms();
         let mut logged_ms = self.logged_ms.lock();
         if logged_ms.is_none_or(|logged_ms| now_ms.abs_diff(logged_ms) >= LINE_EVERY_MS) {

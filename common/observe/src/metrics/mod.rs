@@ -5,12 +5,13 @@
 //! operator can act on. Labels come from words of the code; the two that do not,
 //! peers, are bounded by [`labels::PEERS_MAX`].
 
+mod by_status;
 mod hot;
 mod labels;
 mod table;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,8 @@ use prometheus_client::registry::Registry;
 
 use crate::event::Side;
 use crate::record::{AttemptKind, Done};
+use by_status::HttpDurations;
+pub(crate) use by_status::{BOUNDS_US, HttpSeries};
 use hot::Hot;
 use labels::{
     Connection, Held, HeldAt, Peer, Peers, Pool, Refused, Rejected, Site, Upstream, Word,
@@ -34,6 +37,8 @@ const ALERT_MS: u64 = 60_000;
 pub struct Metrics {
     registry: Registry,
     hot: Arc<Hot>,
+    // Only counted where it is exported.
+    http: OnceLock<HttpDurations>,
     // Who sends us requests may invent names, who we send to may not: the two sets
     // are apart, so that the first cannot push the second out.
     claimed_peers: Peers,
@@ -137,6 +142,8 @@ pub(crate) enum Dropped {
     Event,
     /// A span: its queue was full, or the collector did not take it.
     Span,
+    /// A log record for the collector, likewise.
+    LogRecord,
 }
 
 impl Metrics {
@@ -147,6 +154,22 @@ impl Metrics {
     /// Counts a finished response. A handful of relaxed additions, no lock.
     pub(crate) fn count(&self, done: &Done) {
         self.hot.count(done);
+        if let Some(http) = self.http.get() {
+            http.count(done);
+        }
+    }
+
+    /// From now on, counts what the HTTP semantic conventions ask for as well.
+    pub(crate) fn count_http(&self) {
+        self.http.get_or_init(HttpDurations::default);
+    }
+
+    /// The series of `http.server.request.duration`.
+    pub(crate) fn http_series(&self) -> Vec<HttpSeries> {
+        self.http
+            .get()
+            .map(HttpDurations::series)
+            .unwrap_or_default()
     }
 
     /// Names the upper tiers of the configuration, so that they have labels of their
@@ -444,13 +467,19 @@ impl FillEnd {
 
 impl Dropped {
     /// Everything, in declaration order.
-    const ALL: [Dropped; 3] = [Dropped::Record, Dropped::Event, Dropped::Span];
+    const ALL: [Dropped; 4] = [
+        Dropped::Record,
+        Dropped::Event,
+        Dropped::Span,
+        Dropped::LogRecord,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
             Dropped::Record => "record",
             Dropped::Event => "event",
             Dropped::Span => "span",
+            Dropped::LogRecord => "log_record",
         }
     }
 }

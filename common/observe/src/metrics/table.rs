@@ -3,8 +3,8 @@
 //! The registry prefixes `headwater_`, the encoder appends `_total` to counters
 //! and the registry a full stop to each sentence.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -34,6 +34,7 @@ pub(super) fn metrics() -> Metrics {
 
     let metrics = Metrics {
         hot,
+        http: OnceLock::new(),
         claimed_peers: Peers::default(),
         peers: Peers::default(),
         sites: Peers::default(),
@@ -207,7 +208,7 @@ pub(super) fn metrics() -> Metrics {
         ),
         telemetry_dropped: t.words(
             "telemetry_dropped",
-            "Log lines and spans that were lost because they could not be taken in \
+            "Log lines, spans and log records that were lost because they could not be taken in \
              time. Requests and counters are not affected; look at disk, log pipe and \
              collector, or lower the sampling",
             "what",
@@ -215,13 +216,15 @@ pub(super) fn metrics() -> Metrics {
                 Dropped::Record.as_str(),
                 Dropped::Event.as_str(),
                 Dropped::Span.as_str(),
+                Dropped::LogRecord.as_str(),
                 "line",
             ],
         ),
         export_failures: t.zero(
             "telemetry_export_failures",
-            "Batches of spans the collector did not take. Check that it runs at the \
-             configured endpoint",
+            "Batches of spans, log records or metrics that the collector did not take. \
+             Check that it runs at the configured endpoint and speaks the configured \
+             protocol; the log says what it answered",
         ),
         panics: t.zero(
             "telemetry_panics",

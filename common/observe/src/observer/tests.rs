@@ -21,6 +21,9 @@ fn collector(endpoint: &str) -> Otlp {
         ca_pem: None,
         headers: Vec::new(),
         traces: true,
+        logs: false,
+        metrics: false,
+        metrics_interval_ms: 60_000,
     }
 }
 

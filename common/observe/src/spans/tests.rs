@@ -4,6 +4,7 @@ use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use prost::Message as _;
 
 use super::*;
+use crate::attributes::split_port;
 use crate::record::Said;
 use crate::record::samples::{self, said};
 
