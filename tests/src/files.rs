@@ -33,6 +33,8 @@ pub(crate) struct Wishes {
     pub(crate) access_log: Option<String>,
     /// Lines of `[telemetry]`.
     pub(crate) telemetry: String,
+    /// Edges probe their upper tiers, as they do unless they are told not to.
+    pub(crate) probing: bool,
     /// Lines of every `[[upper_tier]]` table.
     pub(crate) towards_upper: String,
 }
@@ -87,6 +89,9 @@ pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)])
             "[[upper_tier]]\nname = \"{upper}\"\naddress = \"{address}\"\n{}\n",
             wishes.towards_upper
         );
+    }
+    if !wishes.probing {
+        text += "[health]\nprobe_ms = 0\n";
     }
     if !uppers.is_empty() {
         text += &format!("[keys]\nfiles = [\"{name}.key\"]\n");

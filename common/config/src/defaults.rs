@@ -6,7 +6,7 @@
 use http::HeaderName;
 
 use crate::model::{
-    AccessLog, Cache, Limits, LogLevel, OtlpProtocol, OtlpSignal, Places, SetCookie, Store,
+    AccessLog, Cache, Health, Limits, LogLevel, OtlpProtocol, OtlpSignal, Places, SetCookie, Store,
     Telemetry, Timeouts,
 };
 
@@ -61,6 +61,23 @@ impl Default for Timeouts {
             laggard_ms: 10_000,
             answer_ms: 30_000,
             drain_ms: 30 * 60 * 1000,
+        }
+    }
+}
+
+impl Default for Health {
+    /// Down after three failures in a row or ten of twenty, half of a pool at most;
+    /// asked again after a second and warm after another: with a probe between, an
+    /// upper tier that comes back has all its keys within three seconds.
+    fn default() -> Self {
+        Self {
+            probe_ms: 1_000,
+            failures_to_down: 3,
+            recent: 20,
+            recent_failures_to_down: 10,
+            out_ratio_max: 0.5,
+            down_ms: 1_000,
+            warm_ms: 1_000,
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Node {
     pub limits: Limits,
     /// Bounds on how long we wait.
     pub timeouts: Timeouts,
+    /// When an upstream is asked, and when not.
+    pub health: Health,
     /// Who is asked what address a name has; none: whom the system names.
     pub name_servers: Vec<SocketAddr>,
     /// Logs, spans and their sampling.
@@ -229,6 +231,26 @@ impl Timeouts {
             }
         }
     }
+}
+
+/// When an upstream is asked, and when not.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// How often an upper tier that nobody else asks is probed, milliseconds; 0: never.
+    /// One that is down is probed as soon as its time down is over.
+    pub probe_ms: u64,
+    /// Failures in a row that put an upstream down. One to connect is enough.
+    pub failures_to_down: u32,
+    /// How many of its latest answers are looked at.
+    pub recent: u32,
+    /// Failures among them that put it down as well; 0: they never do.
+    pub recent_failures_to_down: u32,
+    /// Most of a pool that bad answers may put down, 0 to 1; one always may be.
+    pub out_ratio_max: f64,
+    /// How long one that is down is not asked, milliseconds.
+    pub down_ms: u64,
+    /// How long after it came up its share of keys grows to the whole, milliseconds.
+    pub warm_ms: u64,
 }
 
 /// Logs, spans and their sampling.

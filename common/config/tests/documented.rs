@@ -71,6 +71,7 @@ fn every_key_has_its_row() {
         ("`[store]`", "[store]"),
         ("`[limits]`", "[limits]"),
         ("`[timeouts]`", "[timeouts]"),
+        ("`[health]`", "[health]"),
         ("`[telemetry]`", "[telemetry]"),
     ];
     let sites = sites.map(|(heading, table)| (heading, table, true));
@@ -85,7 +86,7 @@ fn every_key_has_its_row() {
 #[test]
 fn the_defaults_are_those_that_hold() {
     let mut written = NODE.to_owned();
-    for table in ["store", "limits", "timeouts", "telemetry"] {
+    for table in ["store", "limits", "timeouts", "health", "telemetry"] {
         written += &format!("[{table}]\n");
         for (key, default) in rows(&format!("`[{table}]`")) {
             if default != "none" {

@@ -19,6 +19,7 @@ use crate::fields::TRACESTATE;
 use crate::ids;
 use crate::request::Request;
 use crate::state::Node;
+use crate::tier;
 
 /// Makes a request that has to wait visible on the admin listener.
 pub(crate) fn in_flight(node: &Node, request: &Request, phase: &'static str) -> InFlightGuard {
@@ -194,6 +195,10 @@ pub(crate) fn turned_away(
     protocol: Protocol,
     body_bytes: u64,
 ) {
+    // Nobody's request: counters of those would tell of probes more than of visitors.
+    if turned_away.answer.story.detail == tier::PROBE {
+        return;
+    }
     let checked = &turned_away.checked;
     let done = Done {
         outcome: turned_away.answer.story.outcome,

@@ -11,7 +11,7 @@
 use control::{ControlBlock, KeyDigest, Outgoing, Scheme, SealedRequest, TraceIds};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, FORWARDED, HOST, HeaderName, HeaderValue, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, MAX_FORWARDS, PRAGMA, RANGE,
 };
 use http::{HeaderMap, Method};
 use http_cache::Vary;
@@ -244,6 +244,50 @@ pub(crate) fn seal(
         }
     }
 }
+
+/// Seals a probe of an upper tier: a ping that ends there (RFC 9110 §9.3.7) and is
+/// about no site.
+pub(crate) fn probe(
+    node: &Node,
+    live: &Live,
+    upper: usize,
+    span_id: [u8; 8],
+    now_ms: u64,
+) -> Result<SealedRequest, SendError> {
+    let to = node.upstreams.uppers.get(upper).ok_or(SendError::Ours)?;
+    let mut fields = HeaderMap::with_capacity(4);
+    fields.insert(MAX_FORWARDS, HeaderValue::from_static("0"));
+    let outgoing = Outgoing {
+        method: Method::OPTIONS,
+        authority: PROBED.to_owned(),
+        path_and_query: "*".to_owned(),
+        fields,
+    };
+    let block = ControlBlock {
+        version: control::VERSION,
+        to: Some(to.config.name.clone()),
+        site: String::new(),
+        pool: String::new(),
+        rev: String::new(),
+        key: KeyDigest::of(b""),
+        hop: 1,
+        node: node.name().to_owned(),
+        epoch: 0,
+        scheme: Scheme::Http,
+        trace: TraceIds {
+            trace_id: ids::trace_id(),
+            span_id,
+            sampled: false,
+        },
+        background: true,
+        only_if_cached: true,
+    };
+    let key = live.keyring.signing(node.name()).ok_or(SendError::Ours)?;
+    control::seal(outgoing, &block, key, None, now_ms).map_err(|_| SendError::Ours)
+}
+
+/// The host of a probe, which no site can have (RFC 2606 §2).
+const PROBED: &str = "probe.invalid";
 
 const CONDITIONALS: [HeaderName; 6] = [
     RANGE,

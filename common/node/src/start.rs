@@ -24,8 +24,8 @@ use crate::door::tls;
 use crate::live::Live;
 use crate::pass::{Pass, Proxy};
 use crate::state::Node;
-use crate::upstream::Upstreams;
 use crate::upstream::millis;
+use crate::upstream::{Upstreams, probe};
 
 /// Ways one passed request may try, pingora's count included.
 const PASS_TRIES_MAX: usize = 8;
@@ -200,6 +200,13 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
             Arc::clone(&proxy),
             socket,
             listening,
+            watch_draining.clone(),
+        ));
+    }
+    for upper in 0..node.upstreams.uppers.len() {
+        tokio::spawn(probe::watch(
+            Arc::clone(&node),
+            upper,
             watch_draining.clone(),
         ));
     }

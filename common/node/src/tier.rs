@@ -1,10 +1,11 @@
 //! The upper tier's side of the hop: taking control blocks in, signing answers.
 
 use control::{Reason, Received, Rejection, TierResult, Verified};
+use http::header::{CACHE_CONTROL, DATE, HeaderValue, MAX_FORWARDS};
 use http::{HeaderMap, Method, StatusCode};
-use observe::{Event, Side};
+use observe::{Event, Outcome, Side};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::ProxyError;
 use crate::fill::reach::remedy;
 use crate::live::Live;
@@ -65,6 +66,39 @@ fn refuse(node: &Node, peer: &str, rejection: &Rejection) -> Box<Answer> {
     Box::new(Answer::error(node, StatusCode::FORBIDDEN, &error))
 }
 
+/// Whether a request asks about this server and may go no further. Edges answer what a
+/// visitor asks of their own (`OPTIONS *`), so between tiers it is a probe.
+pub(crate) fn is_probe(method: &Method, path_and_query: &str, fields: &HeaderMap) -> bool {
+    *method == Method::OPTIONS
+        && path_and_query == "*"
+        && fields
+            .get(MAX_FORWARDS)
+            .is_some_and(|left| left.as_bytes() == b"0")
+}
+
+/// What a record says of the answer to a probe.
+pub(crate) const PROBE: &str = "probe";
+
+/// The signed answer to a probe whose control block verified.
+pub(crate) fn answer_probe(node: &Node, live: &Live, verified: &Verified) -> Answer {
+    let mut fields = HeaderMap::with_capacity(6);
+    fields.insert(DATE, http_cache::date::format(node.now_ms()));
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut answer = Answer {
+        head: Head::Built {
+            status: StatusCode::NO_CONTENT,
+            fields,
+        },
+        body: Body::Absent,
+        story: Story {
+            detail: PROBE.into(),
+            ..Story::new(Outcome::Pass)
+        },
+    };
+    sign_answer(node, live, verified, &mut answer);
+    answer
+}
+
 /// Who the request says it comes from; only ever a label.
 fn claimed_peer(fields: &HeaderMap) -> String {
     fields
@@ -104,7 +138,7 @@ pub(crate) fn sign_fields(
     age_ms: Option<u64>,
 ) -> Result<(), String> {
     let date_s = fields
-        .get(http::header::DATE)
+        .get(DATE)
         .and_then(|date| http_cache::date::parse(date.as_bytes()))
         .map(|date_ms| date_ms / 1000);
     let result = TierResult {

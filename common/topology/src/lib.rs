@@ -23,7 +23,7 @@ mod rendezvous;
 mod walk;
 mod ways;
 
-pub use health::{Failure, Health, HealthRules, State, Transition};
+pub use health::{Failure, Health, HealthRules, Pool, State, Transition};
 pub use rendezvous::{Candidates, Order, rendezvous};
 pub use walk::{Ended, Fallback, Progress, Step, direct_comes_next, next_step};
 pub use ways::{Question, Topology, Way, Ways, ways, ways_with_trial};

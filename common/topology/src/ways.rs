@@ -47,11 +47,12 @@ pub struct Question<'a> {
 /// Without upper tiers the origin is the only way, whatever `direct_allowed` says:
 /// it speaks of going around upper tiers, and there are none to go around.
 ///
-/// With them come those that are up, in the key's order; then those in trial, for
-/// which the caller must hold [`crate::Health::begin_trial`]; then, where the origin
-/// may not be asked, those that are down: they may have come back since, and a small
-/// chance is better than a certain error. Where something stale stands in, that is no
-/// error, and they are asked only if nobody is up. Then comes the origin, where
+/// With them come those that are up, in the key's order, among them those that came
+/// up a moment ago and take this key already; then the others of these; then those in
+/// trial, for which the caller must hold [`crate::Health::begin_trial`]; then, where
+/// the origin may not be asked, those that are down: they may have come back since, and
+/// a small chance is better than a certain error. Where something stale stands in, that
+/// is no error, and they are asked only if nobody is up. Then comes the origin, where
 /// allowed.
 ///
 /// While any upper tier is up no request reaches one in trial, so that no visitor
@@ -65,16 +66,20 @@ pub fn ways(question: &Question<'_>) -> Ways {
         return SmallVec::from_slice(&[Way::Origin]);
     }
     let mut up = Ways::new();
+    let mut warming = Ways::new();
     let mut trial = Ways::new();
     let mut down = Ways::new();
     for position in question.candidates.order(question.key) {
         let class = match question.states.get(position) {
             Some(State::Up) | None => &mut up,
+            Some(State::Warming { permille }) if place(question.key) < *permille => &mut up,
+            Some(State::Warming { .. }) => &mut warming,
             Some(State::Trial) => &mut trial,
             Some(State::Down { .. }) => &mut down,
         };
         class.push(Way::Upper(position));
     }
+    up.append(&mut warming);
     let only_hope = !question.direct_allowed && (up.is_empty() || !question.stale_may_serve);
     let mut ways = up;
     ways.append(&mut trial);
@@ -85,6 +90,13 @@ pub fn ways(question: &Question<'_>) -> Ways {
         ways.push(Way::Origin);
     }
     ways
+}
+
+/// Where a key stands among those that come back to an upper tier, of a thousand: the
+/// same at every node, so that edges disagree as little as their clocks do.
+fn place(key: &[u8; 16]) -> u16 {
+    let [.., high, low] = *key;
+    u16::from_be_bytes([high, low]) % 1000
 }
 
 /// Lists the ways for one request, the trial of an upper tier included.
@@ -144,6 +156,52 @@ mod tests {
             direct_allowed: direct,
             stale_may_serve: false,
         })
+    }
+
+    #[test]
+    fn one_that_is_warming_takes_its_share_of_the_keys() {
+        let candidates = three();
+        let first_choice = |key: &[u8; 16], states: &[State]| {
+            let question = Question {
+                topology: Topology::Hash,
+                key,
+                candidates: &candidates,
+                states,
+                direct_allowed: false,
+                stale_may_serve: false,
+            };
+            ways(&question)[0]
+        };
+        let keys = (0..6_000_u32).map(|number| {
+            let mut key = [7; 16];
+            key[..4].copy_from_slice(&number.to_le_bytes());
+            key[14..].copy_from_slice(&(number.wrapping_mul(40_503) as u16).to_be_bytes());
+            key
+        });
+        let own: Vec<_> = keys
+            .filter(|key| first_choice(key, &[State::Up; 3]) == Way::Upper(0))
+            .collect();
+        let mut taken_before = 0;
+        for permille in [0, 100, 500, 900, 1000] {
+            let states = [State::Warming { permille }, State::Up, State::Up];
+            let taken = own
+                .iter()
+                .filter(|key| first_choice(key, &states) == Way::Upper(0))
+                .count();
+            let share = taken * 1000 / own.len();
+            assert!(
+                share.abs_diff(permille.into()) < 60,
+                "{share} of {permille}"
+            );
+            assert!(taken >= taken_before, "what came back stays");
+            taken_before = taken;
+        }
+        // Who is warming is the second choice of the rest, before anybody in trial.
+        let states = [State::Warming { permille: 0 }, State::Trial, State::Trial];
+        assert!(
+            own.iter()
+                .all(|key| first_choice(key, &states) == Way::Upper(0))
+        );
     }
 
     #[test]

@@ -329,13 +329,25 @@ impl Upper {
     }
 }
 
+/// The rules of a real edge, but for two that would multiply the states: what answered
+/// badly now and then, and how warm one is, decide nothing but who is asked first.
+const RULES: HealthRules = HealthRules {
+    failures_to_down: 3,
+    recent: 1,
+    recent_failures_to_down: 0,
+    out_permille_max: 500,
+    down_ms: 1_000,
+    trial_ms: 1_000,
+    warm_ms: 0,
+};
+
 impl Edge {
     /// One that was just started.
     #[must_use]
     pub fn started() -> Self {
         Self {
             ring: Ring::Old,
-            health: std::array::from_fn(|_| Health::new(HealthRules::default())),
+            health: std::array::from_fn(|_| Health::new(RULES)),
             stored: [None; KEYS],
             purged_ms: [0; KEYS],
             floor: [0; KEYS],

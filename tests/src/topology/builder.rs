@@ -162,6 +162,14 @@ impl Builder {
         self
     }
 
+    /// Edges probe their upper tiers. Elsewhere they do not: what crosses a hop is
+    /// then what the scenario asked for, and nothing else.
+    #[must_use]
+    pub fn probing(mut self) -> Self {
+        self.wishes.probing = true;
+        self
+    }
+
     /// TOML for the site `shop`: lines of `[sites.shop]`, then tables.
     #[must_use]
     pub fn site(mut self, toml: &str) -> Self {

@@ -32,6 +32,7 @@ mod observe;
 mod oddities;
 mod partial;
 mod privacy;
+mod probes;
 mod protection;
 mod protocols;
 mod reload;

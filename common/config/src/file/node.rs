@@ -9,7 +9,7 @@ use super::reader::{Item, Reader, Table, each};
 use super::values::{self, Fault, shown};
 use super::{settings, tls};
 use crate::model::{
-    Admin, HostPort, Limits, Listener, Node, Role, Store, Telemetry, Timeouts, UpperTier,
+    Admin, Health, HostPort, Limits, Listener, Node, Role, Store, Telemetry, Timeouts, UpperTier,
 };
 use crate::problem::{Notes, Place};
 
@@ -80,6 +80,7 @@ impl Walk {
         let store = section(top, "store", Store::default(), settings::store);
         let limits = section(top, "limits", Limits::default(), settings::limits);
         let timeouts = section(top, "timeouts", Timeouts::default(), settings::timeouts);
+        let health = section(top, "health", Health::default(), settings::health);
         let telemetry = section(top, "telemetry", Telemetry::default(), |table| {
             settings::telemetry(table, &self.file, &mut self.files)
         });
@@ -113,6 +114,7 @@ impl Walk {
             store: store?,
             limits: limits?,
             timeouts: timeouts?,
+            health: health?,
             telemetry: telemetry?,
             sites_file: sites_file?.0,
         })

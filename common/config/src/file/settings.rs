@@ -7,7 +7,7 @@ use super::disk::{Named, Use};
 use super::reader::{Item, Table};
 use super::values::{self, Fault, shown};
 use crate::model::{
-    AccessLog, Limits, LogLevel, OtlpProtocol, OtlpSignal, Store, Telemetry, Timeouts,
+    AccessLog, Health, Limits, LogLevel, OtlpProtocol, OtlpSignal, Store, Telemetry, Timeouts,
 };
 
 /// More than any machine has; it only catches a slip of the unit.
@@ -128,6 +128,21 @@ pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
         );
     }
     Some(timeouts)
+}
+
+pub(crate) fn health(table: &mut Table<'_>) -> Option<Health> {
+    let default = Health::default();
+    let recent = table.whole("recent", default.recent, 1..=64);
+    let too_many = default.recent_failures_to_down.min(recent);
+    Some(Health {
+        probe_ms: table.whole("probe_ms", default.probe_ms, 0..=*WAIT_MS.end()),
+        failures_to_down: table.whole("failures_to_down", default.failures_to_down, 1..=1000),
+        recent,
+        recent_failures_to_down: table.whole("recent_failures_to_down", too_many, 0..=64),
+        out_ratio_max: table.ratio("out_ratio_max", default.out_ratio_max),
+        down_ms: table.whole("down_ms", default.down_ms, WAIT_MS),
+        warm_ms: table.whole("warm_ms", default.warm_ms, 0..=*WAIT_MS.end()),
+    })
 }
 
 /// One upper tier's share of the whole wait. Where none is written, a small

@@ -194,6 +194,9 @@ fn from_tier(
         &arrival.fields,
         now_ms,
     )?;
+    if tier::is_probe(&arrival.method, &checked.path_and_query, &arrival.fields) {
+        return Err(Box::new(tier::answer_probe(node, live, &verified)));
+    }
     let block = verified.block();
     let mismatch = |detail: String| tier::refuse_mismatch(node, &block.node, detail);
     let site = live

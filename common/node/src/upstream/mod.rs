@@ -1,5 +1,6 @@
 //! Whom this node asks: their connections, their health, and one way to send.
 
+pub(crate) mod probe;
 pub(crate) mod resolve;
 pub(crate) mod send;
 pub(crate) mod tls;
@@ -16,7 +17,7 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
-use topology::{Candidates, Failure, Health, HealthRules, State, Transition};
+use topology::{Candidates, Failure, Health, HealthRules, Pool, State, Transition};
 
 use crate::certificates::Kept;
 use crate::state::Node;
@@ -36,6 +37,7 @@ pub(crate) struct Upstreams {
     /// Upper tiers in file order; positions match `candidates`.
     pub(crate) uppers: Vec<Upper>,
     pub(crate) candidates: Candidates,
+    rules: HealthRules,
     origins: Mutex<HashMap<HostPort, Watched, ahash::RandomState>>,
 }
 
@@ -63,11 +65,15 @@ struct Watched {
 }
 
 impl Watched {
-    fn new() -> Self {
+    fn new(rules: HealthRules) -> Self {
         Self {
-            health: Health::new(HealthRules::default()),
+            health: Health::new(rules),
             answered_ms: 0,
         }
+    }
+
+    fn is_out(&self, now_ms: u64) -> bool {
+        matches!(self.health.state(now_ms), State::Down { .. } | State::Trial)
     }
 
     /// Takes note of how an attempt went that waited for `wait_ms` at most.
@@ -75,14 +81,20 @@ impl Watched {
     /// One that waited in vain while others were answered says something about
     /// what it asked for, and nothing about whom it asked: a single page that
     /// hangs must not take a whole upstream away from everybody else.
-    fn note(&mut self, now_ms: u64, wait_ms: u64, result: Result<(), Failure>) -> Transition {
+    fn note(
+        &mut self,
+        pool: Pool,
+        now_ms: u64,
+        wait_ms: u64,
+        result: Result<(), Failure>,
+    ) -> Transition {
         match result {
             Ok(()) => {
                 self.answered_ms = now_ms;
                 self.health.on_success(now_ms)
             }
             Err(Failure::Timeout) if self.answered_within(now_ms, wait_ms) => Transition::None,
-            Err(failure) => self.health.on_failure(now_ms, failure),
+            Err(failure) => self.health.on_failure_in(pool, now_ms, failure),
         }
     }
 
@@ -108,6 +120,7 @@ pub(crate) enum Target {
 impl Upstreams {
     /// Ready to ask, or what is wrong with the TLS files towards upper tiers.
     pub(crate) fn new(config: &config::Node) -> Result<Self, Vec<String>> {
+        let rules = rules(&config.health);
         let mut problems = Vec::new();
         let mut uppers = Vec::with_capacity(config.upper_tiers.len());
         for upper in &config.upper_tiers {
@@ -119,7 +132,7 @@ impl Upstreams {
             uppers.push(Upper {
                 config: upper.clone(),
                 tls: tls.map(Arc::new),
-                health: Mutex::new(Watched::new()),
+                health: Mutex::new(Watched::new(rules)),
             });
         }
         if !problems.is_empty() {
@@ -131,6 +144,7 @@ impl Upstreams {
             resolver: Resolver::new(config.name_servers.clone()),
             candidates: Candidates::new(names),
             uppers,
+            rules,
             origins: Mutex::default(),
         })
     }
@@ -141,6 +155,21 @@ impl Upstreams {
         self.uppers
             .get(upper)
             .is_some_and(|upper| upper.health.lock().health.begin_trial(now_ms))
+    }
+
+    /// All upper tiers, as one of them sees the others.
+    fn pool_of_uppers(&self, upper: usize, now_ms: u64) -> Pool {
+        let others = self
+            .uppers
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != upper);
+        Pool {
+            size: self.uppers.len(),
+            others_out: others
+                .filter(|(_, other)| other.health.lock().is_out(now_ms))
+                .count(),
+        }
     }
 
     /// The state of every upper tier, by position.
@@ -290,16 +319,25 @@ impl Target {
 
     /// Takes note of how it went, and tells when that changed its state.
     pub(crate) fn report(&self, node: &Node, now_ms: u64, result: Result<(), Failure>) {
-        let wait_ms = self.head_wait_ms(node);
+        self.report_after(node, now_ms, self.head_wait_ms(node), result);
+    }
+
+    /// The same of an attempt that waited for `wait_ms` at most.
+    fn report_after(&self, node: &Node, now_ms: u64, wait_ms: u64, result: Result<(), Failure>) {
+        let upstreams = &node.upstreams;
         if result == Err(Failure::Connect) {
-            node.upstreams.resolver.doubt(&self.address(node));
+            upstreams.resolver.doubt(&self.address(node));
         }
         match self {
             Self::Upper(at) => {
-                let Some(upper) = node.upstreams.uppers.get(*at) else {
+                let Some(upper) = upstreams.uppers.get(*at) else {
                     return;
                 };
-                let transition = upper.health.lock().note(now_ms, wait_ms, result);
+                let pool = match result {
+                    Ok(()) => Pool::ALONE,
+                    Err(_) => upstreams.pool_of_uppers(*at, now_ms),
+                };
+                let transition = upper.health.lock().note(pool, now_ms, wait_ms, result);
                 let peer = upper.config.name.clone();
                 match transition {
                     Transition::None => {}
@@ -317,16 +355,34 @@ impl Target {
                 let Some(address) = pool.servers.get(*server) else {
                     return;
                 };
-                let mut origins = node.upstreams.origins.lock();
-                if let Some(seen) = origins.get_mut(address) {
-                    seen.note(now_ms, wait_ms, result);
-                } else {
-                    let mut seen = Watched::new();
-                    seen.note(now_ms, wait_ms, result);
-                    origins.insert(address.clone(), seen);
-                }
+                let mut origins = upstreams.origins.lock();
+                let others = pool.servers.iter().filter(|other| *other != address);
+                let seen_from_it = Pool {
+                    size: pool.servers.len(),
+                    others_out: others
+                        .filter_map(|other| origins.get(other))
+                        .filter(|other| other.is_out(now_ms))
+                        .count(),
+                };
+                origins
+                    .entry(address.clone())
+                    .or_insert_with(|| Watched::new(upstreams.rules))
+                    .note(seen_from_it, now_ms, wait_ms, result);
             }
         }
+    }
+}
+
+/// The rules as an operator wrote them.
+fn rules(config: &config::Health) -> HealthRules {
+    HealthRules {
+        failures_to_down: config.failures_to_down,
+        recent: config.recent,
+        recent_failures_to_down: config.recent_failures_to_down,
+        out_permille_max: (config.out_ratio_max * 1000.0) as u32,
+        down_ms: config.down_ms,
+        warm_ms: config.warm_ms,
+        ..HealthRules::default()
     }
 }
 
@@ -397,8 +453,8 @@ mod tests {
             tls: None,
             places: config::Places::pool(),
         };
-        let mut down = Watched::new();
-        down.note(NOW_MS, WAIT_MS, Err(Failure::Connect));
+        let mut down = Watched::new(HealthRules::default());
+        down.note(Pool::ALONE, NOW_MS, WAIT_MS, Err(Failure::Connect));
         let until_ms = NOW_MS + HealthRules::default().down_ms;
         upstreams.origins.lock().insert(server(1), down);
         for _ in 0..20 {
@@ -427,12 +483,12 @@ mod tests {
             ("refuses connections", NOW_MS, Err(Failure::Connect), true),
             ("breaks off", NOW_MS, Err(Failure::Broken), true),
         ] {
-            let mut seen = Watched::new();
+            let mut seen = Watched::new(HealthRules::default());
             if answered_ms > 0 {
-                seen.note(answered_ms, WAIT_MS, Ok(()));
+                seen.note(Pool::ALONE, answered_ms, WAIT_MS, Ok(()));
             }
             for _ in 0..3 {
-                seen.note(NOW_MS, WAIT_MS, failure);
+                seen.note(Pool::ALONE, NOW_MS, WAIT_MS, failure);
             }
             let state = seen.health.state(NOW_MS);
             assert_eq!(matches!(state, State::Down { .. }), is_down, "{name}");
