@@ -52,6 +52,7 @@ impl Bounds {
             orders: 0,
             faults: 0,
             crashes: 0,
+            cuts: 0,
             steps: 0,
             purges: 0,
             outages: 0,
@@ -73,6 +74,9 @@ impl Bounds {
     #[must_use]
     pub fn exchanges_hold(&self) -> bool {
         let replays = self.hostility.replay && self.left.faults > 0;
-        self.rotation != Rotation::Careless && !replays && self.left.crashes == 0
+        self.rotation != Rotation::Careless
+            && !replays
+            && self.left.crashes == 0
+            && self.left.cuts == 0
     }
 }

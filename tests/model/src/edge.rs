@@ -43,7 +43,9 @@ impl Tiers {
             stale_may_serve: stored.is_some() && state.site.serves_stale(),
         };
         let ways = ways_with_trial(&question, |upper| health[upper].begin_trial(at_ms));
-        let down = (0..).zip(&state.uppers).filter(|(_, upper)| !upper.up);
+        let down = (0..)
+            .zip(&state.uppers)
+            .filter(|(_, upper)| !upper.answers());
         let mut excused = down.fold(0, |bits, (at, _)| bits | bit(Way::Upper(at)));
         if !state.origin_up {
             excused = u8::MAX;
@@ -100,7 +102,7 @@ impl Tiers {
     /// Sends the request to an upper tier. False: it cannot be connected to.
     fn ask(&self, state: &mut State, edge: u8, at: usize, errand: Errand) -> bool {
         let now_ms = BEGIN_MS + u64::from(state.now_ms);
-        if !state.uppers[at].up {
+        if !state.uppers[at].answers() {
             state.edges[usize::from(edge)].health[at].on_failure(now_ms, Failure::Connect);
             return false;
         }

@@ -114,17 +114,17 @@ impl Model for Tiers {
 
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
-            never::<{ Shown::ERROR_WITH_A_WAY }>("no error while a permitted way is up"),
-            never::<{ Shown::STORED_UNDER_ANOTHERS_KEY }>("nothing stored under another's key"),
-            never::<{ Shown::STORED_PRIVATE }>("nothing private stored for everybody"),
             never::<{ Shown::BELIEVED_FALSE }>("no false answer believed"),
             never::<{ Shown::ACTED_UPON_FALSE }>("no false request acted upon"),
             never::<{ Shown::ACTED_FOR_ANOTHER }>("no other node's request acted upon"),
+            never::<{ Shown::STORED_UNDER_ANOTHERS_KEY }>("nothing stored under another's key"),
+            never::<{ Shown::STORED_PRIVATE }>("nothing private stored for everybody"),
             never::<{ Shown::SERVED_PURGED }>("nothing purged served"),
             never::<{ Shown::STORED_PURGED }>("nothing purged stored again"),
             Property::always("no order executed twice", |_, state: &State| {
                 state.executed.iter().all(|times| *times <= 1)
             }),
+            never::<{ Shown::ERROR_WITH_A_WAY }>("no error while a permitted way is up"),
         ];
         if self.bounds.exchanges_hold() {
             properties.push(never::<{ Shown::FAILED_UNHARMED }>(
@@ -150,8 +150,8 @@ impl Tiers {
         let (harm, replay) = (faults && hostility.harm, faults && hostility.replay);
         let direct = has(Site::Direct) || has(Site::StaleDirect);
         let stale = self.bounds.stored && (has(Site::Stale) || has(Site::StaleDirect));
-        let unusable = (faults && (hostility.lose || harm)) || left.crashes > 0;
-        let all_unusable = left.faults >= 2 || left.crashes >= 2;
+        let unusable = (faults && (hostility.lose || harm)) || left.crashes > 0 || left.cuts > 0;
+        let all_unusable = left.faults >= 2 || left.crashes + left.cuts >= 2;
         let mut wanted = vec![(
             true,
             sometimes::<{ Shown::ANSWERED }>("an answer is believed"),

@@ -109,6 +109,8 @@ pub struct Object {
 pub struct Upper {
     /// Whether it runs.
     pub up: bool,
+    /// Whether nobody reaches it.
+    pub cut: bool,
     /// When it was started, milliseconds since the beginning.
     pub started_ms: u32,
     /// The keys it holds.
@@ -178,6 +180,8 @@ pub struct Left {
     pub faults: u8,
     /// Crashes of an upper tier.
     pub crashes: u8,
+    /// Times that nobody reaches an upper tier, which goes on running.
+    pub cuts: u8,
     /// Times that [`crate::STEP_MS`] pass.
     pub steps: u8,
     /// Changes of the object with key 0 at the origin, each with a purge at an edge.
@@ -315,11 +319,18 @@ impl Shown {
 }
 
 impl Upper {
+    /// Whether it can be connected to.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.up && !self.cut
+    }
+
     /// One that was just started.
     #[must_use]
     pub fn started(now_ms: u32, ring: Ring) -> Self {
         Self {
             up: true,
+            cut: false,
             started_ms: now_ms,
             ring,
             stored: [None; KEYS],

@@ -33,6 +33,10 @@ pub enum Action {
     Crash(u8),
     /// It is started again.
     Start(u8),
+    /// Nobody reaches an upper tier any more.
+    Cut(u8),
+    /// It is reached again.
+    Mend(u8),
     /// Time passes while nobody waits.
     Pass,
     /// The object with key 0 changes at the origin, and is then purged at an edge.
@@ -69,7 +73,7 @@ impl Tiers {
             }
             for at in 0..state.requests.len() {
                 for upper in [0, 1] {
-                    if state.upper(upper).up {
+                    if state.upper(upper).answers() {
                         actions.push(Action::Replay(at, upper));
                     }
                 }
@@ -82,6 +86,13 @@ impl Tiers {
             }
             if !up {
                 actions.push(Action::Start(upper));
+            }
+            let cut = state.upper(upper).cut;
+            if up && !cut && state.left.cuts > 0 {
+                actions.push(Action::Cut(upper));
+            }
+            if cut {
+                actions.push(Action::Mend(upper));
             }
         }
         let waiting = state.edges.iter().any(|edge| edge.walk.is_some());
@@ -233,9 +244,18 @@ impl Tiers {
             Action::Crash(at) => self.crash(state, at),
             Action::Start(at) => {
                 state.now_ms += START_MS;
-                let ring = state.upper(at).ring;
-                state.uppers[usize::from(at)] = Upper::started(state.now_ms, ring);
+                let Upper { ring, cut, .. } = *state.upper(at);
+                state.uppers[usize::from(at)] = Upper {
+                    cut,
+                    ..Upper::started(state.now_ms, ring)
+                };
             }
+            Action::Cut(at) => {
+                state.left.cuts -= 1;
+                state.uppers[usize::from(at)].cut = true;
+                self.lost(state, at);
+            }
+            Action::Mend(at) => state.uppers[usize::from(at)].cut = false,
             Action::Pass => {
                 state.left.steps -= 1;
                 state.now_ms += STEP_MS;
@@ -277,15 +297,21 @@ impl Tiers {
 
     fn crash(&self, state: &mut State, at: u8) {
         state.left.crashes -= 1;
-        let ring = state.upper(at).ring;
+        let Upper { ring, cut, .. } = *state.upper(at);
         state.uppers[usize::from(at)] = Upper {
             up: false,
+            cut,
             ..Upper::started(0, ring)
         };
+        self.lost(state, at);
+    }
+
+    /// What was on its way to an upper tier, or from it, is lost.
+    fn lost(&self, state: &mut State, at: u8) {
         state.excuse(bit(Way::Upper(at.into())));
         for edge in [0, 1] {
-            if matches!(state.hop(edge), Some(Hop::Going(ask) | Hop::Coming(ask, _)) if ask.to == at)
-            {
+            let hop = state.hop(edge);
+            if matches!(hop, Some(Hop::Going(ask) | Hop::Coming(ask, _)) if ask.to == at) {
                 self.unanswered(state, edge, Failure::Broken);
             }
         }

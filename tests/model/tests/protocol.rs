@@ -138,13 +138,14 @@ fn answers_that_are_swapped() {
 }
 
 #[test]
-fn upper_tiers_that_crash() {
+fn upper_tiers_that_go_and_come() {
     check(
-        "upper tiers that crash",
+        "upper tiers that go and come",
         Bounds {
             left: Left {
                 reads: 2,
-                crashes: 2,
+                crashes: 1,
+                cuts: 1,
                 steps: 1,
                 outages: 1,
                 ..Left::default()
