@@ -18,12 +18,17 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod auto;
+mod bound;
 mod health;
 mod rendezvous;
 mod walk;
 mod ways;
+mod weight;
 
+pub use auto::{Auto, AutoRules};
+pub use bound::Load;
 pub use health::{Failure, Health, HealthRules, Pool, State, Transition};
-pub use rendezvous::{Candidates, Order, rendezvous};
+pub use rendezvous::{Candidates, Order, Tier, rendezvous};
 pub use walk::{Ended, Fallback, Progress, Step, direct_comes_next, next_step};
 pub use ways::{Question, Topology, Way, Ways, ways, ways_with_trial};

@@ -7,6 +7,8 @@
 
 use smallvec::SmallVec;
 
+use crate::weight::compare;
+
 /// Positions in the list of candidates, best first.
 pub type Order = SmallVec<[usize; 8]>;
 
@@ -21,6 +23,18 @@ pub struct Candidates {
 struct Candidate {
     name: Box<str>,
     seed: u64,
+    weight: u32,
+    tier: Tier,
+}
+
+/// What a candidate is, seen from an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Tier {
+    /// It talks to origins.
+    #[default]
+    Upper,
+    /// It stands between the edges of a region and the upper tiers.
+    Regional,
 }
 
 impl Candidates {
@@ -30,14 +44,27 @@ impl Candidates {
     /// Names should be distinct; of two equal names the earlier always wins.
     #[must_use]
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let all = names
-            .into_iter()
-            .map(|name| Candidate {
-                name: name.into(),
-                seed: mix(fnv1a(name.as_bytes())),
-            })
-            .collect();
-        Self { all }
+        Self::weighted(names.into_iter().map(|name| (name, 1)))
+    }
+
+    /// The same with weights: one of twice the weight is the first choice of twice as
+    /// many keys. One of weight 0 is asked last.
+    #[must_use]
+    pub fn weighted<'a>(named: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+        let all = named.into_iter();
+        Self::of(all.map(|(name, weight)| (name, weight, Tier::Upper)))
+    }
+
+    /// The same of several tiers.
+    #[must_use]
+    pub fn of<'a>(members: impl IntoIterator<Item = (&'a str, u32, Tier)>) -> Self {
+        let all = members.into_iter().map(|(name, weight, tier)| Candidate {
+            name: name.into(),
+            seed: mix(fnv1a(name.as_bytes())),
+            weight,
+            tier,
+        });
+        Self { all: all.collect() }
     }
 
     /// How many there are.
@@ -58,20 +85,36 @@ impl Candidates {
         self.all.get(position).map(|candidate| &*candidate.name)
     }
 
+    /// The weight of the one at a position, 0 beyond the end.
+    #[must_use]
+    pub fn weight(&self, position: usize) -> u32 {
+        self.all
+            .get(position)
+            .map_or(0, |candidate| candidate.weight)
+    }
+
+    /// The tier of the one at a position.
+    #[must_use]
+    pub fn tier(&self, position: usize) -> Option<Tier> {
+        self.all.get(position).map(|candidate| candidate.tier)
+    }
+
     /// The order for one key, the digest of a primary key. Best first; every
     /// position occurs once.
     #[must_use]
     pub fn order(&self, key: &[u8; 16]) -> Order {
-        let mut scored: SmallVec<[(u64, usize, &str); 8]> = self
+        let mut scored: SmallVec<[(u64, usize, &Candidate); 8]> = self
             .all
             .iter()
             .enumerate()
-            .map(|(position, candidate)| (score(key, candidate.seed), position, &*candidate.name))
+            .map(|(position, candidate)| (score(key, candidate.seed), position, candidate))
             .collect();
         // The score is one to one in the seed, so equal scores mean that two names
         // collided in 64 bits; the name then keeps the order equal on every node.
-        scored.sort_unstable_by(|(a, a_at, a_name), (b, b_at, b_name)| {
-            b.cmp(a).then(a_name.cmp(b_name)).then(a_at.cmp(b_at))
+        scored.sort_unstable_by(|(a, a_at, a_is), (b, b_at, b_is)| {
+            compare((*b, b_is.weight), (*a, a_is.weight))
+                .then_with(|| a_is.name.cmp(&b_is.name))
+                .then(a_at.cmp(b_at))
         });
         scored
             .into_iter()
@@ -168,6 +211,49 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        let weights = [1, 2, 4, 0, 1];
+        let names = names(weights.len());
+        let named = || names.iter().map(String::as_str);
+        let weighted = Candidates::weighted(named().zip(weights));
+        let mut shares = [0_u64; 5];
+        for n in 0..KEYS {
+            let order = weighted.order(&key(n));
+            shares[order[0]] += 1;
+            assert_eq!(order.last(), Some(&3), "who has no weight is asked last");
+        }
+        for (share, weight) in shares.iter().zip(weights) {
+            let fair = KEYS * u64::from(weight) / 8;
+            assert!(share.abs_diff(fair) <= KEYS / 100, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_weight_that_grows_takes_keys_and_moves_no_other() {
+        let names = names(6);
+        let with = |weight| {
+            let weights = [1, 3, weight, 1, 2, 1];
+            Candidates::weighted(names.iter().map(String::as_str).zip(weights))
+        };
+        let (before, after) = (with(1), with(3));
+        let mut moved = 0_u64;
+        for n in 0..KEYS {
+            let (mut old, mut new) = (before.order(&key(n)), after.order(&key(n)));
+            if old[0] != new[0] {
+                assert_eq!(new[0], 2, "only the one that grew takes a key");
+                moved += 1;
+            }
+            // The others keep their order among themselves.
+            old.retain(|position| *position != 2);
+            new.retain(|position| *position != 2);
+            assert_eq!(old, new, "key {n}");
+        }
+        // From a ninth to three elevenths.
+        let fair = KEYS * 3 / 11 - KEYS / 9;
+        assert!(moved.abs_diff(fair) <= KEYS / 100, "{moved} of {fair}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::{Candidates, State};
+use crate::{Auto, Candidates, Load, Order, State, Tier};
 
 /// One way to content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,18 +18,64 @@ pub type Ways = SmallVec<[Way; 8]>;
 
 /// How a site's misses travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topology {
+pub enum Topology<'a> {
     /// Straight to the origin.
     Off,
+    /// Over one upper tier for everything of an origin, by rendezvous hashing of the
+    /// origin. The others stand by.
+    Single {
+        /// Digest of the origin's name.
+        origin: &'a [u8; 16],
+    },
     /// Over the upper tiers, by rendezvous hashing of the primary key.
     Hash,
+    /// The same, and none is given more than its share of requests by a factor.
+    Bounded(Load<'a>),
+    /// From an edge over the regional tiers, by rendezvous hashing of the primary key,
+    /// and from these over the upper tiers in the same way. An edge goes straight to
+    /// the upper tiers where no regional one is up.
+    Regional {
+        /// The tier of the node that asks; None: it is an edge.
+        asker: Option<Tier>,
+    },
+    /// Over the upper tier that is nearest to the origin, as measured.
+    Auto(&'a Auto),
+}
+
+impl Topology<'_> {
+    /// Whom a node of that tier may ask, best first, whatever their states.
+    fn order(&self, key: &[u8; 16], candidates: &Candidates) -> Order {
+        match self {
+            Self::Off => Order::new(),
+            Self::Single { origin } => candidates.order(origin),
+            Self::Hash => candidates.order(key),
+            Self::Bounded(load) => load.bound(candidates, candidates.order(key)),
+            Self::Regional { asker } => {
+                let of = |tier| {
+                    let mut order = candidates.order(key);
+                    order.retain(|position| candidates.tier(*position) == Some(tier));
+                    order
+                };
+                match asker {
+                    None => {
+                        let mut order = of(Tier::Regional);
+                        order.append(&mut of(Tier::Upper));
+                        order
+                    }
+                    Some(Tier::Regional) => of(Tier::Upper),
+                    Some(Tier::Upper) => Order::new(),
+                }
+            }
+            Self::Auto(auto) => auto.rank(candidates.order(key)),
+        }
+    }
 }
 
 /// What [`ways`] is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// How the site's misses travel.
-    pub topology: Topology,
+    pub topology: Topology<'a>,
     /// Digest of the primary key.
     pub key: &'a [u8; 16],
     /// The upper tiers this node may ask.
@@ -62,14 +108,15 @@ pub struct Question<'a> {
 /// Never empty.
 #[must_use]
 pub fn ways(question: &Question<'_>) -> Ways {
-    if question.topology == Topology::Off || question.candidates.is_empty() {
+    let order = question.topology.order(question.key, question.candidates);
+    if order.is_empty() {
         return SmallVec::from_slice(&[Way::Origin]);
     }
     let mut up = Ways::new();
     let mut warming = Ways::new();
     let mut trial = Ways::new();
     let mut down = Ways::new();
-    for position in question.candidates.order(question.key) {
+    for position in order {
         let class = match question.states.get(position) {
             Some(State::Up) | None => &mut up,
             Some(State::Warming { permille }) if place(question.key) < *permille => &mut up,
@@ -140,6 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::AutoRules;
 
     const KEY: [u8; 16] = [42; 16];
 
@@ -147,7 +195,12 @@ mod tests {
         Candidates::new(["upper-1", "upper-2", "upper-3"])
     }
 
-    fn asked(topology: Topology, candidates: &Candidates, states: &[State], direct: bool) -> Ways {
+    fn asked(
+        topology: Topology<'_>,
+        candidates: &Candidates,
+        states: &[State],
+        direct: bool,
+    ) -> Ways {
         ways(&Question {
             topology,
             key: &KEY,
@@ -310,6 +363,101 @@ mod tests {
                 assert_eq!(got, want, "{by_rank:?}, direct {direct_allowed}");
             }
         }
+    }
+
+    #[test]
+    fn one_upper_tier_holds_everything_of_an_origin() {
+        let candidates = three();
+        let origin = [3; 16];
+        let order = candidates.order(&origin);
+        let mut others = 0;
+        for key in 0..=255 {
+            let key = [key; 16];
+            let ways = ways(&Question {
+                topology: Topology::Single { origin: &origin },
+                key: &key,
+                candidates: &candidates,
+                states: &[],
+                direct_allowed: true,
+                stale_may_serve: false,
+            });
+            let mut want: Ways = order.iter().map(|at| Way::Upper(*at)).collect();
+            want.push(Way::Origin);
+            assert_eq!(ways, want);
+            others += usize::from(candidates.order(&key) != order);
+        }
+        assert!(others > 100, "keys alone would have spread");
+    }
+
+    #[test]
+    fn a_regional_tier_stands_between_edges_and_upper_tiers() {
+        use Tier::{Regional, Upper};
+        let members = [
+            ("r-1", Regional),
+            ("u-1", Upper),
+            ("r-2", Regional),
+            ("u-2", Upper),
+        ];
+        let candidates = Candidates::of(members.map(|(name, tier)| (name, 1, tier)));
+        let tier = |ways: &[Way]| -> Vec<Option<Tier>> {
+            let tier = |way: &Way| match way {
+                Way::Upper(at) => candidates.tier(*at),
+                Way::Origin => None,
+            };
+            ways.iter().map(tier).collect()
+        };
+        // Who asks; states of r-1, u-1, r-2, u-2; the tiers asked, None: the origin.
+        const U: State = State::Up;
+        const D: State = State::Down { until_ms: 1 };
+        type Case = (Option<Tier>, [State; 4], &'static [Option<Tier>]);
+        let cases: [Case; 5] = [
+            (
+                None,
+                [U; 4],
+                &[
+                    Some(Regional),
+                    Some(Regional),
+                    Some(Upper),
+                    Some(Upper),
+                    None,
+                ],
+            ),
+            (
+                None,
+                [D, U, U, U],
+                &[Some(Regional), Some(Upper), Some(Upper), None],
+            ),
+            (None, [D, U, D, U], &[Some(Upper), Some(Upper), None]),
+            (Some(Regional), [U; 4], &[Some(Upper), Some(Upper), None]),
+            (Some(Upper), [U; 4], &[None]),
+        ];
+        for (asker, states, want) in cases {
+            let topology = Topology::Regional { asker };
+            let ways = asked(topology, &candidates, &states, true);
+            assert_eq!(tier(&ways), want, "{asker:?} {states:?}");
+        }
+        // Two edges of a region agree, and so do two regional tiers.
+        let order = |asker| asked(Topology::Regional { asker }, &candidates, &[], false);
+        let below: Ways = order(None).into_iter().skip(2).collect();
+        assert_eq!(below, order(Some(Regional)));
+    }
+
+    #[test]
+    fn the_nearest_is_asked_first_and_the_runner_up_next() {
+        let candidates = three();
+        let mut auto = Auto::new(AutoRules::default(), 3);
+        let hash = asked(Topology::Hash, &candidates, &[], true);
+        assert_eq!(asked(Topology::Auto(&auto), &candidates, &[], true), hash);
+        for _ in 0..10 {
+            auto.measure(2, 1_000, 9_000, 0);
+            auto.measure(0, 1_000, 19_000, 0);
+        }
+        let ways = asked(Topology::Auto(&auto), &candidates, &[], true);
+        let want = [Way::Upper(2), Way::Upper(0), Way::Upper(1), Way::Origin];
+        assert_eq!(ways.as_slice(), want);
+        let states = [State::Up, State::Up, State::Down { until_ms: 1 }];
+        let ways = asked(Topology::Auto(&auto), &candidates, &states, true);
+        assert_eq!(ways[0], Way::Upper(0), "what is down is nobody's choice");
     }
 
     #[test]
