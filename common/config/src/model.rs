@@ -459,6 +459,8 @@ pub struct Site {
 pub enum Topology {
     /// Straight to the origin.
     Off,
+    /// Over one upper tier for everything of an origin; the others stand by.
+    Single,
     /// Over all upper tiers, by rendezvous hashing of the primary key.
     Hash,
 }

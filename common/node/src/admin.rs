@@ -210,7 +210,7 @@ pub(crate) fn is_ready(node: &Node, now_ms: u64) -> bool {
             || node.upstreams.uppers.is_empty()
             || site.topology == config::Topology::Off
             || site.fallback.contains(&config::Fallback::Direct);
-        let by_tier = node.is_edge() && site.topology == config::Topology::Hash && any_upper;
+        let by_tier = node.is_edge() && site.topology != config::Topology::Off && any_upper;
         by_tier || (direct && node.upstreams.origin_is_up(&site.pool, now_ms))
     })
 }

@@ -147,6 +147,42 @@ fn everything_refused(topology: &Topology) -> Vec<Refused> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_upper_tier_fetches_everything_of_an_origin_and_another_stands_by() {
+    let origin = Origin::start().await;
+    let paths: Vec<String> = (0..40).map(|path| format!("/{path}")).collect();
+    for path in &paths {
+        origin.always(path, Reply::fresh("content"));
+    }
+    let topology = Topology::new(&origin)
+        .edges(2)
+        .uppers(3)
+        .hop(Hop::Bytes)
+        .site("topology = \"single\"\nfallback = []")
+        .start()
+        .await;
+    // Who answers a path at an edge.
+    let by = async |edge: usize, path: &str| {
+        let answer = topology.edge(edge).get(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let uppers = ["upper-1", "upper-2", "upper-3"];
+        let via = answer.says("Via");
+        let upper = uppers.iter().position(|upper| via.contains(upper));
+        upper.unwrap_or_else(|| panic!("no upper tier in {via}")) + 1
+    };
+    let chosen = by(1, "/0").await;
+    for path in &paths[1..20] {
+        assert_eq!((by(1, path).await, by(2, path).await), (chosen, chosen));
+    }
+    topology.relay(chosen).cut().await;
+    let standby = by(1, "/20").await;
+    assert_ne!(standby, chosen);
+    for path in &paths[21..30] {
+        assert_eq!((by(1, path).await, by(2, path).await), (standby, standby));
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_carries_no_valid_control_block_is_refused_by_name() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));

@@ -217,7 +217,11 @@ impl Walk {
     }
 }
 
-const TOPOLOGIES: [(&str, Topology); 2] = [("hash", Topology::Hash), ("off", Topology::Off)];
+const TOPOLOGIES: [(&str, Topology); 3] = [
+    ("hash", Topology::Hash),
+    ("single", Topology::Single),
+    ("off", Topology::Off),
+];
 
 const FALLBACKS: [(&str, Fallback); 2] = [("stale", Fallback::Stale), ("direct", Fallback::Direct)];
 

@@ -20,7 +20,7 @@ pub(super) struct Slot {
 /// Whether going to its origin takes this node past upper tiers that the site has.
 pub(super) fn is_direct(node: &Node, site: &config::Site) -> bool {
     node.is_edge()
-        && site.topology == config::Topology::Hash
+        && site.topology != config::Topology::Off
         && !node.upstreams.candidates.is_empty()
 }
 

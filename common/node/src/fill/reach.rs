@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use control::{Reason, TierResult};
+use control::{KeyDigest, Reason, TierResult};
 use http::{HeaderMap, StatusCode};
 use observe::{Attempt, Event, Side};
 use parking_lot::Mutex;
@@ -52,13 +52,18 @@ pub(crate) struct Reached {
 /// The targets to try, in order.
 pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Target; 8]> {
     let site = &route.site.config;
+    let origin;
     let topology = match site.topology {
         config::Topology::Off => Topology::Off,
+        config::Topology::Single => {
+            origin = KeyDigest::of(site.pool.name.as_bytes()).0;
+            Topology::Single { origin: &origin }
+        }
         config::Topology::Hash => Topology::Hash,
     };
     let seen = match topology {
         Topology::Off => SmallVec::new(),
-        Topology::Hash => node.upstreams.upper_states(now_ms),
+        _ => node.upstreams.upper_states(now_ms),
     };
     let question = Question {
         topology,

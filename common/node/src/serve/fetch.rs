@@ -163,7 +163,7 @@ fn outdated(node: &Node, groups: &store::Groups, leads: bool) -> Option<u64> {
 fn may_ask_stores(node: &Node, request: &Request) -> bool {
     node.is_edge()
         && !node.upstreams.uppers.is_empty()
-        && request.site.config.topology == config::Topology::Hash
+        && request.site.config.topology != config::Topology::Off
 }
 
 /// The variant this request wants, if what is stored tells how variants differ.
