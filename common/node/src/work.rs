@@ -32,7 +32,11 @@ pub(crate) struct Busy(Arc<watch::Sender<Tally>>);
 impl Work {
     /// Begins a piece of work.
     pub(crate) fn begin(&self) -> Busy {
-        self.tally.send_modify(|tally| tally.count += 1);
+        // Nobody waits for more work: only its end wakes those who do.
+        self.tally.send_if_modified(|tally| {
+            tally.count += 1;
+            false
+        });
         Busy(Arc::clone(&self.tally))
     }
 
@@ -68,7 +72,10 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.send_modify(|tally| tally.count -= 1);
+        self.0.send_if_modified(|tally| {
+            tally.count -= 1;
+            tally.count == 0
+        });
     }
 }
 
