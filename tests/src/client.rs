@@ -216,6 +216,16 @@ impl Client {
         }
     }
 
+    /// Whether the node has closed the connection by now, as whoever keeps connections
+    /// looks before using one again.
+    pub async fn has_closed(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            at_end = self.wire.is_at_end() => at_end,
+            () = std::future::ready(()) => false,
+        }
+    }
+
     /// The next bytes, whatever they are; empty when the node has closed.
     pub async fn raw(&mut self) -> Bytes {
         within(PATIENCE_S, self.wire.raw())

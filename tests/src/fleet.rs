@@ -207,6 +207,27 @@ impl Fleet {
         }
     }
 
+    /// Starts a second process of a node beside the one that runs, which it takes over
+    /// from, and gives the old one.
+    ///
+    /// # Panics
+    /// When it was never started, or the new one does not take over.
+    pub async fn succeed(&mut self, name: &str) -> Process {
+        let (program, arguments) = self.command(name);
+        let process = Process::start(program, arguments);
+        process.says("\"event\":\"took_over\"").await;
+        process.says("\"event\":\"started\"").await;
+        let old = self.nodes.insert(name.to_owned(), process);
+        old.expect("the node was started")
+    }
+
+    /// Gives an edge a place to hand its sockets over at. Before it starts.
+    pub fn hands_over(&self, name: &str) {
+        let text = self.text(&format!("{name}.toml"));
+        let place = format!("handover = \"{name}.sock\"\n");
+        self.write(&format!("{name}.toml"), &(place + &text));
+    }
+
     /// A node's process.
     ///
     /// # Panics

@@ -44,7 +44,8 @@ impl Default for Limits {
 impl Default for Timeouts {
     /// A second to connect, 15 seconds for an origin's next byte, 22 for an upper
     /// tier's answer (which gives up before 20), 25 for somebody else's fill,
-    /// 30 for a whole answer, half an hour for a drain, 75 seconds of keep-alive for visitors and 30 for
+    /// 30 for a whole answer, half an hour for a drain and a second of it for idle
+    /// connections, 75 seconds of keep-alive for visitors and 30 for
     /// our own idle connections.
     fn default() -> Self {
         Self {
@@ -60,6 +61,7 @@ impl Default for Timeouts {
             pool_idle_ms: 30_000,
             laggard_ms: 10_000,
             answer_ms: 30_000,
+            drain_idle_ms: 1_000,
             drain_ms: 30 * 60 * 1000,
         }
     }

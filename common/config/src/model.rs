@@ -67,6 +67,9 @@ pub struct Node {
     pub health: Health,
     /// Who is asked what address a name has; none: whom the system names.
     pub name_servers: Vec<SocketAddr>,
+    /// The Unix socket at which an edge hands its listening sockets to the process
+    /// that comes after it. None: they end with the process.
+    pub handover: Option<PathBuf>,
     /// Logs, spans and their sampling.
     pub telemetry: Telemetry,
     /// The sites file this node loaded and loads anew on SIGHUP.
@@ -209,6 +212,8 @@ pub struct Timeouts {
     pub laggard_ms: u64,
     /// The whole wait for an answer from all ways together.
     pub answer_ms: u64,
+    /// How long a drain lets connections that wait for nothing ask once more.
+    pub drain_idle_ms: u64,
     /// How long a drain waits for the last request before it cuts what is left.
     pub drain_ms: u64,
 }

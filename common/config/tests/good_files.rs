@@ -64,6 +64,7 @@ name = "edge-1"
 sites = "sites.toml"
 trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 name_servers = ["192.0.2.53", "[2001:db8::53]:5353"]
+handover = "run/edge-1.sock"
 
 [[listen]]
 address = "0.0.0.0:8081"
@@ -118,7 +119,8 @@ collapse_ms = 8
 pool_idle_ms = 9
 laggard_ms = 10
 answer_ms = 11
-drain_ms = 12
+drain_idle_ms = 12
+drain_ms = 13
 
 [telemetry]
 access_log = "file:logs/access.log"
@@ -288,6 +290,8 @@ fn every_key_of_a_node_file_arrives() {
         .collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
 
+    let handover = Path::new("/etc/headwater/run/edge-1.sock");
+    assert_eq!(node.handover.as_deref(), Some(handover));
     let servers: Vec<_> = node.name_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
 
@@ -358,9 +362,10 @@ fn every_setting_of_a_node_file_arrives() {
         waits.pool_idle_ms,
         waits.laggard_ms,
         waits.answer_ms,
+        waits.drain_idle_ms,
         waits.drain_ms,
     ];
-    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 10, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(waits, [1, 20, 3, 4, 5, 6, 10, 7, 8, 9, 10, 11, 12, 13]);
     let telemetry = &node.telemetry;
     let log = AccessLog::File("/etc/headwater/logs/access.log".into());
     assert_eq!(telemetry.access_log, log);

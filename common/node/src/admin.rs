@@ -3,15 +3,23 @@
 //! On loopback unless told otherwise. Reading needs no token there or anywhere;
 //! changing something needs one where the listener is not on loopback.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, Method, Response, StatusCode};
-use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::apps::ServerApp;
+use pingora_core::apps::http_app::{HttpServer, ServeHttp};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use topology::State;
 
+use crate::drain::Drain;
 use crate::purge::order::Order;
 use crate::state::Node;
 
@@ -20,6 +28,59 @@ pub(crate) struct Admin {
     pub(crate) node: Arc<Node>,
     /// Changing something is allowed without a token.
     pub(crate) on_loopback: bool,
+}
+
+/// Connections of the listener, each for one request and not for longer than that: it
+/// must answer when everything else is in disorder.
+const CONNECTIONS_MAX: usize = 64;
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// The administrative listener serves until a drain is over, since that is watched
+/// through it, unless another process serves there from now on. Its connections end
+/// with this task.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    socket: TcpListener,
+    address: SocketAddr,
+    drain: Arc<Drain>,
+) {
+    let mut draining = node.draining.clone();
+    // pingora keeps no connection for another request where a shutdown is near.
+    let (_near, shutdown) = watch::channel(true);
+    let app = Arc::new(HttpServer::new_app(Admin {
+        on_loopback: address.ip().is_loopback(),
+        node,
+    }));
+    let mut connections = JoinSet::new();
+    let mut socket = Some(socket);
+    loop {
+        if drain.is_handed_over() {
+            socket = None;
+        }
+        // The others wait in the system's queue.
+        let has_room = connections.len() < CONNECTIONS_MAX;
+        let accepting = async {
+            match &socket {
+                Some(socket) if has_room => socket.accept().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            Ok(()) = draining.changed() => {}
+            accepted = accepting => match accepted {
+                Ok((stream, _)) => {
+                    let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+                    connections.spawn(async move {
+                        let stream = Box::new(L4Stream::from(stream));
+                        let serving = app.process_new(stream, &shutdown);
+                        let _ = tokio::time::timeout(REQUEST, serving).await;
+                    });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+        }
+    }
 }
 
 struct Page {

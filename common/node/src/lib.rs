@@ -19,14 +19,17 @@ mod certificates;
 mod clock;
 mod coding;
 mod door;
+mod drain;
 mod fields;
 mod fill;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod groups;
+mod handover;
 mod ids;
 mod key;
+mod listen;
 mod live;
 mod pass;
 mod policies;

@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::start::{self, Options, Running};
 
-/// Runs a node from its file until SIGTERM or SIGINT, draining before it ends.
-/// SIGHUP loads sites and keys anew. What is wrong goes to standard error, every
+/// Runs a node from its file until SIGTERM or SIGINT, or until another process takes
+/// over, draining before it ends; told again while it drains, it ends at once. SIGHUP loads sites and keys anew. What is wrong goes to standard error, every
 /// problem on a line of its own.
 #[must_use]
 pub fn run(role: Role, config_path: &Path) -> ExitCode {
@@ -40,13 +40,13 @@ fn serve(role: Role, config_path: &Path) -> Result<(), String> {
     runtime.block_on(async {
         // First of all: whoever sees the node serve may send it a signal, which
         // must neither be lost nor end it at once.
-        let signals =
+        let mut signals =
             Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
         let running = start::start(loaded, options)
             .await
             .map_err(|error| error.to_string())?;
         signals.until_told(&running).await;
-        running.drain().await;
+        running.drain_unless(signals.told_again()).await;
         Ok(())
     })
 }
@@ -67,10 +67,12 @@ impl Signals {
         })
     }
 
-    /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
-    async fn until_told(mut self, running: &Running) {
+    /// Reloads on SIGHUP; returns on SIGTERM or SIGINT, and when another process has
+    /// taken over.
+    async fn until_told(&mut self, running: &Running) {
         loop {
             tokio::select! {
+                () = running.drain_begun() => return,
                 _ = self.hangup.recv() => {
                     // The outcome is an event in the log either way.
                     let _ = running.reload();
@@ -78,6 +80,14 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }
+        }
+    }
+
+    /// Returns on the next SIGTERM or SIGINT, with its name.
+    async fn told_again(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "another SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

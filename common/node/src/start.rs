@@ -4,45 +4,28 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use config::{AccessLog, Loaded, LogLevel, OtlpSignal, Role};
-use observe::{Event, Fault, InFlightRow, Observer, Otlp, OtlpProtocol, Settings};
-use pingora_core::apps::http_app::HttpServer;
-use pingora_core::apps::{HttpServerOptions, ServerApp};
-use pingora_core::protocols::l4::stream::Stream as L4Stream;
+use observe::{Event, Fault, Observer, Otlp, OtlpProtocol, Settings};
+use pingora_core::apps::HttpServerOptions;
 use pingora_core::server::configuration::ServerConf;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
-use crate::admin::Admin;
+use crate::admin;
 use crate::certificates::{self, Renewable};
 use crate::clock::Clock;
 use crate::door::accept::{Listening, accept};
 use crate::door::tls;
+use crate::drain::Drain;
+use crate::handover;
+use crate::listen::listen;
 use crate::live::Live;
 use crate::pass::{Pass, Proxy};
 use crate::state::Node;
-use crate::upstream::millis;
 use crate::upstream::{Upstreams, probe};
 
 /// Ways one passed request may try, pingora's count included.
 const PASS_TRIES_MAX: usize = 8;
-
-/// How long the observer may take to flush at the end.
-const FLUSH: Duration = Duration::from_secs(3);
-
-/// How long what was cut may take to notice.
-const CUT: Duration = Duration::from_secs(1);
-
-/// Requests that are named where a drain has to cut them; the rest is counted.
-const CUT_NAMED_MAX: usize = 10;
-
-/// Connections of the administrative listener, each for one request and not for
-/// longer than that: it must answer when everything else is in disorder.
-const ADMIN_CONNECTIONS_MAX: usize = 64;
-const ADMIN_REQUEST: Duration = Duration::from_secs(30);
 
 /// pingora's pool of connections says "error" where a connection was lost to a race
 /// and another one is opened. What fails for good is in our own records.
@@ -73,6 +56,15 @@ pub enum StartError {
         /// What the system says.
         why: String,
     },
+    /// The process before this one did not hand its sockets over.
+    HandOver {
+        /// The node.
+        node: String,
+        /// Where it was asked.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
     /// Keys or certificates do not hold what they should.
     Material {
         /// The node.
@@ -94,6 +86,11 @@ impl fmt::Display for StartError {
                 f,
                 "{node}: cannot listen on {address} ({listener}): {why}; stop what uses it or change `address`"
             ),
+            Self::HandOver { node, path, why } => write!(
+                f,
+                "{node}: nothing is handed over at {}: {why}; the process that serves goes on",
+                path.display()
+            ),
             Self::Material { node, problems } => {
                 for (at, problem) in problems.iter().enumerate() {
                     if at > 0 {
@@ -112,11 +109,11 @@ impl std::error::Error for StartError {}
 /// A serving node.
 #[derive(Debug)]
 pub struct Running {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     addresses: Vec<SocketAddr>,
     admin: SocketAddr,
-    admin_task: JoinHandle<()>,
-    draining: watch::Sender<bool>,
+    pub(crate) admin_task: JoinHandle<()>,
+    pub(crate) drain: Arc<Drain>,
     /// What the listeners show.
     certificates: Vec<Arc<dyn Renewable>>,
     config_path: Option<PathBuf>,
@@ -151,7 +148,9 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         )]));
     }
     let upstreams = Upstreams::new(&config).map_err(material)?;
-    let (draining, watch_draining) = watch::channel(false);
+    // Whatever may fail has been tried before a process that serves lets go.
+    let (doors, certificates) = doors(&config).map_err(|problem| material(vec![problem]))?;
+    let drain = Arc::new(Drain::default());
     let observer = Observer::start(Settings {
         fault: options.observer_fault,
         ..settings(&config, options.clock.now_ms())
@@ -165,57 +164,40 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         upstreams,
         observer,
         options.clock,
-        watch_draining.clone(),
+        drain.watch(),
     );
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    let mut certificates: Vec<Arc<dyn Renewable>> = Vec::new();
-    for listener in &node.config.listeners {
-        let socket = bind(&name, "visitors", listener.address).await?;
-        addresses.push(socket.local_addr().unwrap_or(listener.address));
-        let acceptor = listener
-            .tls
-            .as_ref()
-            .map(|tls| tls::kept(tls, listener.http2).map(Arc::new))
-            .transpose()
-            .map_err(|problem| material(vec![problem]))?;
-        if let Some(acceptor) = &acceptor {
-            certificates.push(Arc::clone(acceptor) as Arc<dyn Renewable>);
-        }
-        let listening = Listening {
-            tls: acceptor,
-            proxy_protocol: listener.proxy_protocol,
-            http2: listener.http2,
-        };
-        listeners.push((socket, Arc::new(listening)));
-    }
-    let admin_socket = bind(&name, "admin", node.config.admin.address).await?;
-    let admin = admin_socket
-        .local_addr()
-        .unwrap_or(node.config.admin.address);
     let proxy = proxy(&node);
-    for (socket, listening) in listeners {
-        tokio::spawn(accept(
-            Arc::clone(&node),
-            Arc::clone(&proxy),
-            socket,
-            listening,
-            watch_draining.clone(),
-        ));
+    let bound = listen(&node.config).await?;
+    let mut addresses = Vec::new();
+    for ((socket, door), listener) in bound
+        .visitors
+        .into_iter()
+        .zip(doors)
+        .zip(&node.config.listeners)
+    {
+        addresses.push(socket.local_addr().unwrap_or(listener.address));
+        let (node, proxy, drain) = (Arc::clone(&node), Arc::clone(&proxy), Arc::clone(&drain));
+        tokio::spawn(accept(node, proxy, socket, door, drain));
     }
+    let admin = bound.admin.local_addr();
+    let admin = admin.unwrap_or(node.config.admin.address);
+    let (its_node, its_drain) = (Arc::clone(&node), Arc::clone(&drain));
+    let admin_task = tokio::spawn(admin::serve(its_node, bound.admin, admin, its_drain));
     for upper in 0..node.upstreams.uppers.len() {
-        tokio::spawn(probe::watch(
-            Arc::clone(&node),
-            upper,
-            watch_draining.clone(),
-        ));
+        tokio::spawn(probe::watch(Arc::clone(&node), upper, drain.watch()));
     }
     tokio::spawn(certificates::watch(
         Arc::clone(&node),
         certificates.clone(),
-        watch_draining,
+        drain.watch(),
     ));
-    let admin_task = tokio::spawn(serve_admin(Arc::clone(&node), admin_socket, admin));
+    if let Some(detail) = bound.taken_over {
+        let event = Event::TookOver { detail };
+        node.observer.event(event, node.now_ms());
+    }
+    if let Some((place, sockets)) = bound.next {
+        handover::begin(&node, place, sockets, &drain);
+    }
     for warning in warnings {
         let event = Event::Note {
             level: observe::Level::Warn,
@@ -231,10 +213,34 @@ pub async fn start(loaded: Loaded, options: Options) -> Result<Running, StartErr
         addresses,
         admin,
         admin_task,
-        draining,
+        drain,
         certificates,
         config_path: options.config_path,
     })
+}
+
+/// How each listener is spoken to, and what they show.
+type Doors = (Vec<Arc<Listening>>, Vec<Arc<dyn Renewable>>);
+
+fn doors(config: &config::Node) -> Result<Doors, String> {
+    let mut doors = Vec::new();
+    let mut certificates: Vec<Arc<dyn Renewable>> = Vec::new();
+    for listener in &config.listeners {
+        let acceptor = listener
+            .tls
+            .as_ref()
+            .map(|tls| tls::kept(tls, listener.http2).map(Arc::new))
+            .transpose()?;
+        if let Some(acceptor) = &acceptor {
+            certificates.push(Arc::clone(acceptor) as Arc<dyn Renewable>);
+        }
+        doors.push(Arc::new(Listening {
+            tls: acceptor,
+            proxy_protocol: listener.proxy_protocol,
+            http2: listener.http2,
+        }));
+    }
+    Ok((doors, certificates))
 }
 
 impl Running {
@@ -313,92 +319,6 @@ impl Running {
         self.node.live.store(Arc::new(live));
         Ok(())
     }
-
-    /// Stops accepting; what is under way goes on.
-    pub fn begin_drain(&self) {
-        let first = self.draining.send_if_modified(|draining| {
-            let first = !*draining;
-            *draining = true;
-            first
-        });
-        if first {
-            let event = Event::Stopping {
-                why: "asked to drain".to_owned(),
-            };
-            self.node.observer.event(event, self.node.now_ms());
-        }
-    }
-
-    /// Stops accepting and returns when the last request is over. What lasts longer
-    /// than `drain_ms` is cut, and named in the log.
-    pub async fn drain(self) {
-        self.begin_drain();
-        let work = &self.node.work;
-        let patience = millis(self.node.config.timeouts.drain_ms);
-        if tokio::time::timeout(patience, work.is_over())
-            .await
-            .is_err()
-        {
-            self.tell_what_is_cut();
-            work.cut();
-            // A fill has no reader any more; it ends with the process.
-            let _ = tokio::time::timeout(CUT, work.is_over()).await;
-        }
-        let observer = self.node.observer.clone();
-        let flushed = tokio::task::spawn_blocking(move || observer.shutdown(FLUSH));
-        let _ = flushed.await;
-        // The drain was watched through it, to its end.
-        self.admin_task.abort();
-        let _ = self.admin_task.await;
-    }
-
-    fn tell_what_is_cut(&self) {
-        let now_ms = self.node.now_ms();
-        let requests = self.node.observer.in_flight(now_ms);
-        let message = what_is_cut(
-            self.node.config.timeouts.drain_ms,
-            self.node.work.count(),
-            &requests,
-        );
-        let level = observe::Level::Warn;
-        self.node
-            .observer
-            .event(Event::Note { level, message }, now_ms);
-    }
-}
-
-/// What a drain that lasted too long leaves behind.
-fn what_is_cut(drain_ms: u64, pieces: usize, requests: &[InFlightRow]) -> String {
-    let mut message = format!(
-        "the drain was not over after `drain_ms` ({drain_ms} ms): cut {pieces} connections and fills"
-    );
-    for (at, row) in requests.iter().take(CUT_NAMED_MAX).enumerate() {
-        message += if at == 0 { ", among them " } else { "; " };
-        message += &format!(
-            "{} {}{} for {} after {} ms",
-            row.method, row.host, row.path, row.client, row.age_ms
-        );
-    }
-    let unnamed = requests.len().saturating_sub(CUT_NAMED_MAX);
-    if unnamed > 0 {
-        message += &format!("; and {unnamed} more requests");
-    }
-    message
-}
-
-async fn bind(
-    node: &str,
-    listener: &'static str,
-    address: SocketAddr,
-) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen {
-            node: node.to_owned(),
-            listener,
-            address,
-            why: error.to_string(),
-        })
 }
 
 fn proxy(node: &Arc<Node>) -> Arc<Proxy> {
@@ -413,36 +333,6 @@ fn proxy(node: &Arc<Node>) -> Arc<Proxy> {
     proxy.server_options = Some(HttpServerOptions::default());
     proxy.handle_init_modules();
     Arc::new(proxy)
-}
-
-/// The administrative listener serves until a drain is over, since that is watched
-/// through it. Its connections end with this task.
-async fn serve_admin(node: Arc<Node>, socket: TcpListener, address: SocketAddr) {
-    // pingora keeps no connection for another request where a shutdown is near.
-    let (_near, shutdown) = watch::channel(true);
-    let app = Arc::new(HttpServer::new_app(Admin {
-        on_loopback: address.ip().is_loopback(),
-        node,
-    }));
-    let mut connections = JoinSet::new();
-    loop {
-        // The others wait in the system's queue.
-        let has_room = connections.len() < ADMIN_CONNECTIONS_MAX;
-        tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = socket.accept(), if has_room => match accepted {
-                Ok((stream, _)) => {
-                    let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
-                    connections.spawn(async move {
-                        let stream = Box::new(L4Stream::from(stream));
-                        let serving = app.process_new(stream, &shutdown);
-                        let _ = tokio::time::timeout(ADMIN_REQUEST, serving).await;
-                    });
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            },
-        }
-    }
 }
 
 fn settings(config: &config::Node, started_ms: u64) -> Settings {
@@ -517,37 +407,5 @@ fn level(level: LogLevel) -> observe::Level {
         LogLevel::Info => observe::Level::Info,
         LogLevel::Debug => observe::Level::Debug,
         LogLevel::Trace => observe::Level::Trace,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_drain_cuts_is_named_up_to_a_number() {
-        let row = InFlightRow {
-            started_ms: 0,
-            age_ms: 400,
-            method: "GET".to_owned(),
-            host: "shop.example".to_owned(),
-            path: "/live".to_owned(),
-            phase: "serve",
-            client: "192.0.2.1".to_owned(),
-        };
-        for (requests, end) in [
-            (0, "cut 12 connections and fills"),
-            (
-                1,
-                "among them GET shop.example/live for 192.0.2.1 after 400 ms",
-            ),
-            (10, "GET shop.example/live for 192.0.2.1 after 400 ms"),
-            (12, "; and 2 more requests"),
-        ] {
-            let rows = vec![row.clone(); requests];
-            let message = what_is_cut(300, 12, &rows);
-            assert!(message.contains("`drain_ms` (300 ms)"), "{message}");
-            assert!(message.ends_with(end), "{message}");
-        }
     }
 }

@@ -94,6 +94,22 @@ pub enum Event {
         /// What asked it to.
         why: String,
     },
+    /// The listening sockets came from the process before this one.
+    TookOver {
+        /// Which of them, and whose they were.
+        detail: String,
+    },
+    /// The listening sockets went to the process after this one, which drains.
+    HandedOver {
+        /// To whom.
+        detail: String,
+    },
+    /// A process asked for the listening sockets and did not come to serve on them;
+    /// this one goes on.
+    HandoverFailed {
+        /// What went wrong.
+        why: String,
+    },
     /// Anything else worth one line.
     Note {
         /// How severe it is.
@@ -129,6 +145,9 @@ impl Event {
             Event::KeyWarning { .. } => "key_warning",
             Event::Started { .. } => "started",
             Event::Stopping { .. } => "stopping",
+            Event::TookOver { .. } => "took_over",
+            Event::HandedOver { .. } => "handed_over",
+            Event::HandoverFailed { .. } => "handover_failed",
             Event::Note { .. } => "note",
         }
     }
@@ -222,6 +241,23 @@ impl Event {
                 detail: Some(why),
                 ..NONE
             },
+            Event::TookOver { detail } => EventLine {
+                message: "took over the listening sockets of the process before",
+                detail: Some(detail),
+                ..NONE
+            },
+            Event::HandedOver { detail } => EventLine {
+                message: "handed the listening sockets over, draining",
+                detail: Some(detail),
+                ..NONE
+            },
+            Event::HandoverFailed { why } => EventLine {
+                level: Level::Warn,
+                message: "the listening sockets were not handed over, this process goes on",
+                detail: Some(why),
+                remedy: Some("look what the new process said, mend it, start it again"),
+                ..NONE
+            },
             Event::Note { level, message } => EventLine {
                 level: *level,
                 message: "note",
@@ -255,6 +291,9 @@ plain!(
         KeyWarning { key, why, remedy },
         Started { detail },
         Stopping { why },
+        TookOver { detail },
+        HandedOver { detail },
+        HandoverFailed { why },
         Note { level, message },
     }
 );

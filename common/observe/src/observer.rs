@@ -350,6 +350,9 @@ fn count_event(metrics: &Metrics, event: &Event) {
         Event::UpperTierUp { peer } => metrics.upper_tier_up(peer, true),
         Event::Reloaded { .. } => metrics.config_reloaded("ok"),
         Event::ReloadFailed { .. } => metrics.config_reloaded("failed"),
+        Event::TookOver { .. } => metrics.handover("taken"),
+        Event::HandedOver { .. } => metrics.handover("given"),
+        Event::HandoverFailed { .. } => metrics.handover("failed"),
         Event::KeyWarning { .. }
         | Event::Started { .. }
         | Event::Stopping { .. }

@@ -36,6 +36,7 @@ mod probes;
 mod protection;
 mod protocols;
 mod reload;
+mod restarts;
 mod rules;
 mod signals;
 mod signatures;

@@ -62,7 +62,11 @@ struct Walk {
 
 /// Keys at the top of the file that are no tables, and are easily written
 /// below one: TOML gives all that follows `[admin]` to it.
-const TOP_KEYS: [&str; 3] = ["role", "sites", "trusted_proxies"];
+const TOP_KEYS: [&str; 4] = ["role", "sites", "trusted_proxies", "handover"];
+
+/// The longest path of a hand-over socket. A socket's address has room for 107 bytes
+/// (`sun_path`), and the one that is about to take its place has a longer name.
+const HANDOVER_PATH_BYTES_MAX: usize = 95;
 
 const ROLES: [(&str, Role); 2] = [("edge", Role::Edge), ("upper-tier", Role::UpperTier)];
 
@@ -75,6 +79,7 @@ impl Walk {
         let admin = top.take("admin");
         let trusted_proxies = top.list("trusted_proxies");
         let name_servers = top.list("name_servers");
+        let handover = top.take("handover");
         let upper_tier = top.take("upper_tier");
         let keys = top.take("keys");
         let store = section(top, "store", Store::default(), settings::store);
@@ -92,6 +97,10 @@ impl Walk {
         let admin = self.admin(top, admin.as_ref());
         let trusted_proxies = each(&trusted_proxies, trusted_proxy);
         let name_servers = each(&name_servers, |item| item.parse(hosts::name_server));
+        let handover = match handover {
+            Some(item) => Some(handover_path(&item, role)?),
+            None => None,
+        };
         let itself = Itself {
             role,
             name: name.as_deref(),
@@ -110,6 +119,7 @@ impl Walk {
             admin: admin?,
             trusted_proxies: trusted_proxies?,
             name_servers: name_servers?,
+            handover,
             upper_tiers: upper_tiers?,
             store: store?,
             limits: limits?,
@@ -363,6 +373,27 @@ fn section<'a, T>(
         Some(item) => item.table(read),
         None => Some(default),
     }
+}
+
+/// Where a new process of this edge asks the old one for its sockets.
+fn handover_path(item: &Item<'_>, role: Option<Role>) -> Option<PathBuf> {
+    if role == Some(Role::UpperTier) {
+        // Two processes would each know the nonces that they saw themselves.
+        item.problem(
+            "an upper tier hands nothing over: a recorded unsafe request could be sent again to the new process",
+            "remove it, and restart one upper tier after the other; edges take other ways meanwhile",
+        );
+        return None;
+    }
+    let path = item.path()?;
+    if path.as_os_str().len() > HANDOVER_PATH_BYTES_MAX {
+        item.problem(
+            format!("is longer than the {HANDOVER_PATH_BYTES_MAX} bytes that fit a socket's name"),
+            "write a shorter path, such as \"/run/headwater/edge-1.sock\"",
+        );
+        return None;
+    }
+    Some(path)
 }
 
 fn trusted_proxy(item: &Item<'_>) -> Option<ipnet::IpNet> {

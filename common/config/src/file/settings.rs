@@ -115,6 +115,7 @@ pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {
         pool_idle_ms: wait("pool_idle_ms", default.pool_idle_ms),
         laggard_ms: wait("laggard_ms", default.laggard_ms),
         answer_ms,
+        drain_idle_ms: wait("drain_idle_ms", default.drain_idle_ms),
         drain_ms: wait("drain_ms", default.drain_ms),
     };
     if timeouts.pool_idle_ms >= timeouts.keepalive_ms {

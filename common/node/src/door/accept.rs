@@ -18,12 +18,13 @@ use super::h1::Door;
 use super::proxy_protocol::{self, Parsed};
 use super::{Conn, h2};
 use crate::certificates::Kept;
+use crate::drain::{Drain, time_to_go};
 use crate::pass::Proxy;
 use crate::state::Node;
 use crate::upstream::millis;
 
 /// How long to wait before accepting again when the system has no room.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a listening socket is spoken to.
 pub(crate) struct Listening {
@@ -32,37 +33,27 @@ pub(crate) struct Listening {
     pub(crate) http2: bool,
 }
 
-/// Accepts until the node drains. The socket is this task's alone and closes with
-/// it: one that a connection kept open would go on taking visitors in, whom nobody
-/// answers.
+/// Accepts until the node drains. The socket is this task's alone, but for a process
+/// that takes it over, and closes with it: one that a connection kept open would go on
+/// taking visitors in, whom nobody answers.
 pub(crate) async fn accept(
     node: Arc<Node>,
     proxy: Arc<Proxy>,
     socket: TcpListener,
     listening: Arc<Listening>,
-    mut draining: ShutdownWatch,
+    drain: Arc<Drain>,
 ) {
+    // What a connection gets has not seen the drain begin, however late it comes.
+    let draining = node.draining.clone();
+    let mut told = draining.clone();
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = draining.changed() => return,
+            _ = told.wait_for(|draining| *draining) => break,
         };
         match accepted {
             Ok((socket, peer)) => {
-                if node.connections.count() >= node.config.limits.connections_max {
-                    node.observer.metrics().door_refused("connections_max");
-                    continue;
-                }
-                let busy = (node.connections.begin(), node.work.begin());
-                let (node, proxy) = (Arc::clone(&node), Arc::clone(&proxy));
-                let (listening, draining) = (Arc::clone(&listening), draining.clone());
-                tokio::spawn(async move {
-                    node.observer.metrics().connection_opened();
-                    let serving = connection(&node, proxy, &listening, socket, peer, draining);
-                    busy.1.run(Box::pin(serving)).await;
-                    node.observer.metrics().connection_closed();
-                    drop(busy);
-                });
+                begin(&node, &proxy, &listening, socket, peer, draining.clone());
             }
             Err(error) => {
                 // Out of file descriptors, or a connection gone before it was taken.
@@ -77,6 +68,44 @@ pub(crate) async fn accept(
             }
         }
     }
+    if drain.is_handed_over() {
+        return;
+    }
+    // Who stands in the system's queue is connected already, and would be reset with it.
+    let Ok(socket) = socket.into_std() else {
+        return;
+    };
+    while let Ok((socket, peer)) = socket.accept() {
+        let nonblocking = socket.set_nonblocking(true);
+        if let Ok(socket) = nonblocking.and_then(|()| TcpStream::from_std(socket)) {
+            begin(&node, &proxy, &listening, socket, peer, draining.clone());
+        }
+    }
+}
+
+/// Serves a connection in a task of its own, if there is room for it.
+fn begin(
+    node: &Arc<Node>,
+    proxy: &Arc<Proxy>,
+    listening: &Arc<Listening>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    draining: ShutdownWatch,
+) {
+    if node.connections.count() >= node.config.limits.connections_max {
+        node.observer.metrics().door_refused("connections_max");
+        return;
+    }
+    let busy = (node.connections.begin(), node.work.begin());
+    let (node, proxy) = (Arc::clone(node), Arc::clone(proxy));
+    let listening = Arc::clone(listening);
+    tokio::spawn(async move {
+        node.observer.metrics().connection_opened();
+        let serving = connection(&node, proxy, &listening, socket, peer, draining);
+        busy.1.run(Box::pin(serving)).await;
+        node.observer.metrics().connection_closed();
+        drop(busy);
+    });
 }
 
 async fn connection(
@@ -85,13 +114,13 @@ async fn connection(
     listening: &Listening,
     socket: TcpStream,
     peer: SocketAddr,
-    mut draining: ShutdownWatch,
+    draining: ShutdownWatch,
 ) {
     let _ = socket.set_nodelay(true);
     let opened = tokio::select! {
         opened = open(node, listening, socket, peer) => opened,
         // Nobody has asked for anything yet.
-        _ = draining.changed() => return,
+        () = time_to_go(node, &draining) => return,
     };
     let Some((stream, peer)) = opened else {
         return;

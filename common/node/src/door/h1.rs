@@ -20,6 +20,7 @@ use super::write::{Manner, Writer};
 use super::{Conn, DOOR, h2};
 use crate::answer::Answer;
 use crate::clock::Stopwatch;
+use crate::drain::time_to_go;
 use crate::fill::interim;
 use crate::pass::{Proxy, UPGRADED_IDLE_MS};
 use crate::report;
@@ -53,7 +54,7 @@ enum Read {
 
 impl Door {
     /// Serves a connection to its end.
-    pub(crate) async fn serve(mut self, mut stream: Stream) {
+    pub(crate) async fn serve(self, mut stream: Stream) {
         let mut inbuf = BytesMut::new();
         let mut writer = Writer::default();
         let mut first = true;
@@ -97,7 +98,7 @@ impl Door {
     }
 
     /// Reads until a whole head is there, or the connection is over.
-    async fn read_head(&mut self, stream: &mut Stream, inbuf: &mut BytesMut, first: bool) -> Read {
+    async fn read_head(&self, stream: &mut Stream, inbuf: &mut BytesMut, first: bool) -> Read {
         let timeouts = &self.node.config.timeouts;
         let (head_ms, keepalive_ms) = (timeouts.head_ms, timeouts.keepalive_ms);
         let mut begun: Option<Stopwatch> = None;
@@ -136,7 +137,7 @@ impl Door {
                     biased;
                     read = read => read,
                     // An idle connection has nothing to finish.
-                    _ = self.draining.changed() => return Read::Closed,
+                    () = time_to_go(&self.node, &self.draining) => return Read::Closed,
                 }
             } else {
                 read.await

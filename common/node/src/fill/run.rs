@@ -136,7 +136,9 @@ pub(crate) fn launch(mut plan: Plan, pilot: Pilot) {
     // Counted before anybody can have the answer that it goes on behind.
     let in_flight = plan.node.observer.metrics().fill_begins();
     tokio::spawn(async move {
-        let end = Box::pin(fly(&plan, pilot)).await;
+        // Cut at the end of a drain, the pilot lands on its own: the body breaks.
+        let flown = busy.run(Box::pin(fly(&plan, pilot))).await;
+        let end = flown.unwrap_or(FillEnd::Broken);
         plan.node.observer.metrics().fill_ends(end);
         if let Some(record) = refresh {
             let attempts = std::mem::take(&mut *flight.attempts.lock());

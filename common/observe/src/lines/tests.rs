@@ -172,6 +172,9 @@ fn every_event_has_a_line_of_its_severity() {
         ),
         (Event::Started { detail: text() }, "INFO"),
         (Event::Stopping { why: text() }, "INFO"),
+        (Event::TookOver { detail: text() }, "INFO"),
+        (Event::HandedOver { detail: text() }, "INFO"),
+        (Event::HandoverFailed { why: text() }, "WARN"),
         (
             Event::Note {
                 level: Level::Warn,

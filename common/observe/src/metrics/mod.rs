@@ -79,6 +79,7 @@ pub struct Metrics {
     requests_in_flight: Gauge,
     door_refused: Family<Word, Counter>,
     config_reloads: Family<Word, Counter>,
+    handovers: Family<Word, Counter>,
     telemetry_dropped: Family<Word, Counter>,
     // Its members that are counted here, by `Dropped`.
     dropped: [Counter; Dropped::ALL.len()],
@@ -354,6 +355,11 @@ impl Metrics {
         self.config_reloads
             .get_or_create(&[("result", result)])
             .inc();
+    }
+
+    /// Counted by the events of a hand-over, and only there.
+    pub(crate) fn handover(&self, result: &'static str) {
+        self.handovers.get_or_create(&[("result", result)]).inc();
     }
 
     /// The observer could not keep up. Counted by the observer itself.

@@ -206,6 +206,14 @@ pub(super) fn metrics() -> Metrics {
             "result",
             &["ok", "failed"],
         ),
+        handovers: t.words(
+            "handovers",
+            "Listening sockets taken over from the process before, given to the one \
+             after, or asked for by one that did not come to serve. After a failed one \
+             the old process goes on; the log of both says why",
+            "result",
+            &["taken", "given", "failed"],
+        ),
         telemetry_dropped: t.words(
             "telemetry_dropped",
             "Log lines, spans and log records that were lost because they could not be taken in \

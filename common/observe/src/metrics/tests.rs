@@ -111,6 +111,7 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.connection_closed();
     metrics.door_refused("unknown_host");
     metrics.config_reloaded("ok");
+    metrics.handover("taken");
     metrics.dropped(Dropped::Span, 5);
     metrics.export_failed();
     metrics.panicked();
@@ -210,6 +211,7 @@ fn everything_told_is_shown_under_its_name() {
             1.0,
         ),
         (r#"headwater_config_reloads_total{result="ok"}"#, 1.0),
+        (r#"headwater_handovers_total{result="taken"}"#, 1.0),
         (r#"headwater_telemetry_dropped_total{what="span"}"#, 5.0),
         (r#"headwater_telemetry_dropped_total{what="line"}"#, 6.0),
         ("headwater_telemetry_export_failures_total", 1.0),
