@@ -67,6 +67,11 @@ impl Live {
         })
     }
 
+    /// Which revision of the sites file this is.
+    pub(crate) fn revision(&self) -> &str {
+        &self.sites.revision
+    }
+
     /// The site that serves a host.
     pub(crate) fn serving(&self, host: &str) -> Option<&Arc<Site>> {
         self.named(&self.sites.find(host)?.name)

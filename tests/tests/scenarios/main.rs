@@ -37,6 +37,7 @@ mod protection;
 mod protocols;
 mod reload;
 mod restarts;
+mod rolling;
 mod rules;
 mod signals;
 mod signatures;

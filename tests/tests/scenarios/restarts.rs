@@ -234,7 +234,9 @@ async fn whoever_is_told_twice_to_end_does_so_at_once() {
         let words = format!("SIG{again} came during the drain: cut 2 connections and fills");
         assert!(ended.out.contains(&words), "{words}: {}", ended.out);
         assert!(ended.out.contains("among them GET"), "{}", ended.out);
-        assert!(held.closed().await.is_empty());
+        // Its fill may have been cut a moment before its connection.
+        let last = held.closed_or_response().await;
+        assert!(last.is_none_or(|last| last.status == 502));
         gate.open();
     }
 }

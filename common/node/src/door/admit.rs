@@ -199,10 +199,17 @@ fn from_tier(
     }
     let block = verified.block();
     let mismatch = |detail: String| tier::refuse_mismatch(node, &block.node, detail);
-    let site = live
-        .named(&block.site)
-        .ok_or_else(|| mismatch(format!("site {} is not configured here", block.site)))?;
-    if site.config.pool.name != block.pool {
+    // While a change rolls over the tiers, one of them knows sites, pools and key rules
+    // that the other does not. What this node's own file says is what counts here.
+    let same_revision = block.rev == live.revision();
+    let site = live.named(&block.site).ok_or_else(|| {
+        let detail = format!("site {} is not configured here", block.site);
+        match same_revision {
+            true => mismatch(detail),
+            false => not_yet_known(node, &detail),
+        }
+    })?;
+    if site.config.pool.name != block.pool && same_revision {
         return Err(mismatch(format!(
             "pool {} is not the pool of site {} here",
             block.pool, block.site
@@ -215,8 +222,7 @@ fn from_tier(
         return Err(answer);
     }
     let key = key_of(site, block.scheme, checked, &arrival.fields);
-    // With two revisions of the configuration alive, key rules may differ for a while.
-    let agrees = control::KeyDigest::of(&key) == block.key || block.rev != site.rev;
+    let agrees = control::KeyDigest::of(&key) == block.key || !same_revision;
     if !agrees {
         return Err(mismatch(
             "the key digest is not that of the request".to_owned(),
@@ -238,6 +244,16 @@ fn from_tier(
         tier: Some(verified),
         key,
     })
+}
+
+/// Turns a request away whose site stands in another revision than this node's. That is
+/// no fault of the hop: the edge asks somebody else for this one.
+fn not_yet_known(node: &Node, detail: &str) -> Box<Answer> {
+    node.observer.metrics().door_refused("unknown_site");
+    // RFC 9110 §15.5.20: not able to answer for this target.
+    let details = format!("{detail}, and the revisions of the sites differ");
+    let error = ProxyError::new("destination_not_found", details);
+    error_answer(node, StatusCode::MISDIRECTED_REQUEST, &error)
 }
 
 /// RFC 9113 §8.2.3: HTTP/2 may split `Cookie`; everybody else reads one line. An

@@ -320,6 +320,7 @@ fn declined(peer: &str, status: StatusCode, fields: &HeaderMap) -> Option<SendEr
             | StatusCode::REQUEST_TIMEOUT
             | StatusCode::PAYLOAD_TOO_LARGE
             | StatusCode::URI_TOO_LONG
+            | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
     );
     let said = fields.get(PROXY_STATUS)?.to_str().ok()?;
@@ -436,6 +437,7 @@ mod tests {
         for (status, proxy_status, is_declined) in [
             (too_much, Some(own), true),
             (StatusCode::BAD_REQUEST, Some("\"upper-1\"; error=x"), true),
+            (StatusCode::MISDIRECTED_REQUEST, Some(own), true),
             (too_much, Some("upper-2; error=http_request_error"), false),
             (too_much, Some("upper-11; error=http_request_error"), false),
             (too_much, None, false),
