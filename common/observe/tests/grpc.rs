@@ -34,8 +34,8 @@ fn observer(endpoint: String) -> Observer {
     })
 }
 
-/// A receiver that answers every call with this status.
-fn collector(status: &'static str) -> (String, Receiver<Call>) {
+/// A receiver that answers every call with this status and message.
+fn collector(status: &'static str, answer: &'static [u8]) -> (String, Receiver<Call>) {
     let (sender, calls) = channel();
     let (bound, address) = channel();
     thread::spawn(move || {
@@ -67,7 +67,9 @@ fn collector(status: &'static str) -> (String, Receiver<Call>) {
 
                             let mut stream =
                                 respond.send_response(Default::default(), false).unwrap();
-                            stream.send_data(vec![0; 5].into(), false).unwrap();
+                            let length = u8::try_from(answer.len()).unwrap();
+                            let framed = [&[0, 0, 0, 0, length], answer].concat();
+                            stream.send_data(framed.into(), false).unwrap();
                             let trailer = ("grpc-status".parse(), status.parse());
                             let trailer = (trailer.0.unwrap(), trailer.1.unwrap());
                             let trailers = std::iter::once(trailer).collect();
@@ -90,7 +92,7 @@ fn note() -> Event {
 
 #[test]
 fn metrics_and_logs_come_by_grpc_with_the_header_fields() {
-    let (endpoint, calls) = collector("0");
+    let (endpoint, calls) = collector("0", b"");
     let observer = observer(endpoint);
     observer.event(note(), 1_700_000_000_500);
     assert!(observer.shutdown(PATIENCE));
@@ -129,7 +131,7 @@ fn metrics_and_logs_come_by_grpc_with_the_header_fields() {
 
 #[test]
 fn a_collector_that_refuses_by_grpc_is_counted() {
-    let (refusing, _calls) = collector("14");
+    let (refusing, _calls) = collector("14", b"");
     for endpoint in [refusing, "http://127.0.0.1:1".to_owned()] {
         let observer = observer(endpoint.clone());
         observer.event(note(), 1_700_000_000_500);
@@ -141,5 +143,24 @@ fn a_collector_that_refuses_by_grpc_is_counted() {
         ] {
             assert!(text.contains(line), "{endpoint}: {line} in {text}");
         }
+    }
+}
+
+#[test]
+fn what_a_collector_rejects_by_grpc_is_counted() {
+    // Of any signal, five items, because of nothing it says.
+    let (endpoint, _calls) = collector("0", b"\x0a\x02\x08\x05");
+    let observer = observer(endpoint);
+    observer.event(note(), 1_700_000_000_500);
+    assert!(observer.shutdown(PATIENCE));
+    let text = observer.render();
+    for line in [
+        "headwater_telemetry_export_failures_total 0",
+        // There was no more than one to be rejected.
+        "headwater_telemetry_dropped_total{what=\"log_record\"} 1",
+        "headwater_telemetry_exported_total{what=\"log_record\"} 0",
+        "headwater_telemetry_exported_total{what=\"metrics\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
     }
 }

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use observe::{
-    Attempt, AttemptKind, Method, Observer, Otlp, OtlpProtocol, Outcome, Phase, Protocol, Record,
-    Said, Settings, TraceRecord,
+    Attempt, AttemptKind, Level, LogTarget, Method, Observer, Otlp, OtlpProtocol, Outcome, Phase,
+    Protocol, Record, Said, Settings, TraceRecord, install_log,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -148,6 +148,7 @@ fn await_metric(observer: &Observer, series: &str, least: u64) -> u64 {
 }
 
 const FAILURES: &str = "headwater_telemetry_export_failures_total";
+const SPANS_TAKEN: &str = "headwater_telemetry_exported_total{what=\"span\"}";
 const SPANS_LOST: &str = "headwater_telemetry_dropped_total{what=\"span\"}";
 
 #[test]
@@ -213,6 +214,7 @@ fn a_collector_receives_a_request_as_a_tree_of_spans() {
     assert_eq!(client.span_id, [0x44; 8]);
     assert_eq!(client.parent_span_id, server.span_id);
     assert_eq!(await_metric(&observer, FAILURES, 0), 0);
+    assert_eq!(await_metric(&observer, SPANS_TAKEN, 3), 3);
 }
 
 #[test]
@@ -242,7 +244,37 @@ fn a_collector_that_fails_is_counted() {
         assert!(observer.shutdown(PATIENCE), "{endpoint}");
         assert_eq!(await_metric(&observer, FAILURES, 1), 1, "{endpoint}");
         assert_eq!(await_metric(&observer, SPANS_LOST, 3), 3, "{endpoint}");
+        assert_eq!(await_metric(&observer, SPANS_TAKEN, 0), 0, "{endpoint}");
     }
+}
+
+#[test]
+fn what_a_collector_takes_only_in_part_is_counted_and_told_once_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("headwater.log");
+    assert!(install_log(&LogTarget::File(path.clone()), Level::Info, &[]).unwrap());
+    // Two spans rejected, because it is full.
+    let (endpoint, requests) =
+        collector(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n\x0a\x08\x08\x02\x12\x04full");
+    let observer = observer(endpoint.clone());
+    for (minute, batches) in [(0, 2), (1, 1)] {
+        for _ in 0..batches {
+            let mut record = record();
+            record.started_ms += minute * 60_000;
+            observer.record(record);
+            requests.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+    assert!(observer.shutdown(PATIENCE));
+    assert_eq!(await_metric(&observer, SPANS_LOST, 6), 6);
+    assert_eq!(await_metric(&observer, SPANS_TAKEN, 3), 3);
+    assert_eq!(await_metric(&observer, FAILURES, 0), 0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    // Other stories of this file may have told theirs.
+    let told: Vec<_> = text.lines().filter(|l| l.contains(&endpoint)).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let words = "the collector rejected 2: full";
+    assert!(told.iter().all(|line| line.contains(words)), "{told:?}");
 }
 
 #[test]

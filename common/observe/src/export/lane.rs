@@ -196,19 +196,17 @@ impl LaneThread {
         self.stalled.0.store(false, Relaxed);
         let Batch { bytes, items, .. } = batch;
         let sent = catch_unwind(AssertUnwindSafe(|| transport.send(bytes)));
-        let failure = match sent {
+        let sent = match sent {
             Ok((bytes, sent)) => {
                 // Enough are spare already, or nobody is there to use it.
                 let _freed = self.give_back.try_send(bytes);
-                sent.err()
+                sent
             }
             Err(_) => {
                 self.context.metrics.panicked();
-                Some("the exporter panicked".to_owned())
+                Err("the exporter panicked".to_owned())
             }
         };
-        if let Some(failure) = failure {
-            self.context.failed(self.signal, items, &failure);
-        }
+        self.context.ended(self.signal, items, sent);
     }
 }

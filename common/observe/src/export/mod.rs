@@ -11,6 +11,7 @@ mod lane;
 pub(crate) mod proto;
 mod pulse;
 mod records;
+mod reply;
 mod snapshot;
 mod transport;
 
@@ -31,6 +32,7 @@ use crate::spans;
 use lane::Lane;
 pub(crate) use lane::Stalled;
 use pulse::Pulse;
+use reply::Reply;
 
 /// The field of a span, log record or metric in the message of its scope; the same in
 /// all three (`opentelemetry.proto.*.v1.Scope*`).
@@ -124,6 +126,15 @@ impl Signal {
         }
     }
 
+    /// What is counted when a collector took it.
+    const fn exported(self) -> &'static str {
+        match self {
+            Signal::Traces => Dropped::Span.as_str(),
+            Signal::Logs => Dropped::LogRecord.as_str(),
+            Signal::Metrics => "metrics",
+        }
+    }
+
     /// What is counted where it is lost. A snapshot of metrics is in the next one.
     const fn item(self) -> Option<Dropped> {
         match self {
@@ -133,6 +144,13 @@ impl Signal {
         }
     }
 }
+
+/// What each signal counts as exported.
+pub(crate) const EXPORTED: [&str; 3] = [
+    Signal::Traces.exported(),
+    Signal::Logs.exported(),
+    Signal::Metrics.exported(),
+];
 
 /// All lanes of a node, filled by its observer's thread.
 #[derive(Debug)]
@@ -264,10 +282,35 @@ impl Context {
         }
     }
 
-    /// Counts a batch that the collector did not take, and tells of it now and then.
-    fn failed(&self, signal: Signal, items: u64, failure: &str) {
-        self.metrics.export_failed();
-        self.lost(signal, items);
+    /// Counts what became of a batch.
+    fn ended(&self, signal: Signal, items: u64, sent: Result<Reply, String>) {
+        match sent {
+            Ok(reply) => self.answered(signal, items, &reply),
+            Err(failure) => {
+                self.metrics.export_failed();
+                self.lost(signal, items);
+                self.tell(signal, &failure);
+            }
+        }
+    }
+
+    /// Counts a batch that the collector took, or what of it.
+    fn answered(&self, signal: Signal, items: u64, reply: &Reply) {
+        // A snapshot of metrics is one item, however many points it has, of which the
+        // collector may take some. The next snapshot says the same anew.
+        let rejected = match signal {
+            Signal::Metrics => 0,
+            Signal::Traces | Signal::Logs => reply.rejected.min(items),
+        };
+        self.metrics.exported(signal.exported(), items - rejected);
+        self.lost(signal, rejected);
+        if let Some(warning) = reply.warning() {
+            self.tell(signal, &warning);
+        }
+    }
+
+    /// One line now and then about what a collector does not take.
+    fn tell(&self, signal: Signal, failure: &str) {
         let now_ms = self.metrics.latest_ms();
         let mut logged_ms = self.logged_ms.lock();
         if logged_ms.is_none_or(|logged_ms| now_ms.abs_diff(logged_ms) >= LINE_EVERY_MS) {

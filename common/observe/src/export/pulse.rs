@@ -74,16 +74,11 @@ impl PulseThread {
 
     fn export(&self, transport: &mut Transport) {
         let sent = catch_unwind(AssertUnwindSafe(|| transport.send(self.snapshot()).1));
-        let failure = match sent {
-            Ok(sent) => sent.err(),
-            Err(_) => {
-                self.context.metrics.panicked();
-                Some("the exporter panicked".to_owned())
-            }
-        };
-        if let Some(failure) = failure {
-            self.context.failed(Signal::Metrics, 1, &failure);
-        }
+        let sent = sent.unwrap_or_else(|_| {
+            self.context.metrics.panicked();
+            Err("the exporter panicked".to_owned())
+        });
+        self.context.ended(Signal::Metrics, 1, sent);
     }
 
     fn snapshot(&self) -> Vec<u8> {

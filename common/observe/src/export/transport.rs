@@ -14,12 +14,13 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
+use super::reply::Reply;
 use super::{Otlp, OtlpProtocol, Signal};
 
 /// How long a collector may take for one batch.
 pub(crate) const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What of an answer is read. A collector has little to say, and none of it is used.
+/// What of an answer is read. A collector has little to say.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// One signal's way to the collector.
@@ -42,7 +43,7 @@ impl Transport {
     }
 
     /// Sends one batch and gives its memory back. Waits at most [`EXPORT_TIMEOUT`].
-    pub(crate) fn send(&mut self, batch: Vec<u8>) -> (Vec<u8>, Result<(), String>) {
+    pub(crate) fn send(&mut self, batch: Vec<u8>) -> (Vec<u8>, Result<Reply, String>) {
         match self {
             Transport::Http(http) => {
                 let sent = http.send(&batch);
@@ -87,7 +88,7 @@ impl Http {
         })
     }
 
-    fn send(&self, batch: &[u8]) -> Result<(), String> {
+    fn send(&self, batch: &[u8]) -> Result<Reply, String> {
         let mut request = self
             .agent
             .post(&self.url)
@@ -97,14 +98,15 @@ impl Http {
         }
         let mut answer = request.send(batch).map_err(|error| error.to_string())?;
         // With its answer read, the connection is good for the next batch.
-        let _unused = answer
+        let body = answer
             .body_mut()
             .with_config()
             .limit(ANSWER_BYTES_MAX)
             .read_to_vec();
         let status = answer.status().as_u16();
         if (200..300).contains(&status) {
-            Ok(())
+            // A body that breaks off tells nothing, but the batch was taken.
+            Ok(Reply::read(&body.unwrap_or_default()))
         } else {
             Err(format!("the collector answered {status}"))
         }
@@ -194,7 +196,7 @@ impl Grpc {
         })
     }
 
-    fn send(&mut self, batch: Vec<u8>) -> (Vec<u8>, Result<(), String>) {
+    fn send(&mut self, batch: Vec<u8>) -> (Vec<u8>, Result<Reply, String>) {
         let batch = Arc::new(batch);
         let mut request = tonic::Request::new(Arc::clone(&batch));
         for (name, value) in &self.headers {
@@ -212,7 +214,7 @@ impl Grpc {
         };
         let sent = self.runtime.block_on(async {
             match tokio::time::timeout(EXPORT_TIMEOUT, call).await {
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(answer)) => Ok(answer.into_inner()),
                 Ok(Err(status)) => Err(refusal(&status)),
                 Err(_) => Err("the collector did not answer in time".to_owned()),
             }
@@ -243,13 +245,13 @@ fn told(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Messages that are bytes already, and answers that nobody reads.
+/// Messages that are bytes already, and answers of which little is read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Passed;
 
 impl Codec for Passed {
     type Encode = Arc<Vec<u8>>;
-    type Decode = ();
+    type Decode = Reply;
     type Encoder = Passed;
     type Decoder = Passed;
 
@@ -274,12 +276,12 @@ impl Encoder for Passed {
 }
 
 impl Decoder for Passed {
-    type Item = ();
+    type Item = Reply;
     type Error = Status;
 
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        bytes.advance(bytes.remaining());
-        Ok(Some(()))
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Reply>, Status> {
+        let message = bytes.copy_to_bytes(bytes.remaining());
+        Ok(Some(Reply::read(&message)))
     }
 }
 

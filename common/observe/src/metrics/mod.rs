@@ -83,6 +83,7 @@ pub struct Metrics {
     telemetry_dropped: Family<Word, Counter>,
     // Its members that are counted here, by `Dropped`.
     dropped: [Counter; Dropped::ALL.len()],
+    exported: Family<Word, Counter>,
     export_failures: Counter,
     panics: Counter,
 }
@@ -368,6 +369,11 @@ impl Metrics {
         self.dropped[what as usize].inc_by(count);
     }
 
+    /// A collector took so many of `what`.
+    pub(crate) fn exported(&self, what: &'static str, count: u64) {
+        self.exported.get_or_create(&[("what", what)]).inc_by(count);
+    }
+
     pub(crate) fn export_failed(&self) {
         self.export_failures.inc();
     }
@@ -480,7 +486,7 @@ impl Dropped {
         Dropped::LogRecord,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Dropped::Record => "record",
             Dropped::Event => "event",

@@ -14,6 +14,7 @@ use prometheus_client::registry::{Metric, Registry};
 use super::hot::{Hot, HotCollector};
 use super::labels::{Peers, Word};
 use super::{Dropped, FillEnd, Metrics, StrippedFrom};
+use crate::export::EXPORTED;
 
 /// Every metric at zero. Series whose labels the code names exist from the start,
 /// so that the first increment of each is seen as one.
@@ -227,6 +228,14 @@ pub(super) fn metrics() -> Metrics {
                 Dropped::LogRecord.as_str(),
                 "line",
             ],
+        ),
+        exported: t.words(
+            "telemetry_exported",
+            "Spans and log records that the collector took, and snapshots of metrics. \
+             One that stands still under load is a collector that is not reached, or \
+             refuses: look at export failures",
+            "what",
+            &EXPORTED,
         ),
         export_failures: t.zero(
             "telemetry_export_failures",

@@ -113,6 +113,7 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.config_reloaded("ok");
     metrics.handover("taken");
     metrics.dropped(Dropped::Span, 5);
+    metrics.exported("metrics", 7);
     metrics.export_failed();
     metrics.panicked();
     (metrics, running)
@@ -214,6 +215,7 @@ fn everything_told_is_shown_under_its_name() {
         (r#"headwater_handovers_total{result="taken"}"#, 1.0),
         (r#"headwater_telemetry_dropped_total{what="span"}"#, 5.0),
         (r#"headwater_telemetry_dropped_total{what="line"}"#, 6.0),
+        (r#"headwater_telemetry_exported_total{what="metrics"}"#, 7.0),
         ("headwater_telemetry_export_failures_total", 1.0),
         ("headwater_telemetry_panics_total", 1.0),
         (
