@@ -1,6 +1,6 @@
 //! Two revisions of `sites.toml` alive at once, in either order, while visitors ask.
 
-use tests::{Load, Origin, Reply, Topology, get};
+use tests::{Load, Origin, Reply, Topology, ask, get};
 
 /// The site that everybody has at first.
 const BEFORE: &str = "[pools.shop]\nservers = [{origin}]\n\
@@ -32,9 +32,12 @@ fn revisions() -> Vec<(&'static str, String)> {
 async fn a_change_rolls_over_the_tiers_in_either_order_without_an_error() {
     for uppers_first in [true, false] {
         let origin = Origin::start().await;
-        origin.on("/object", |asked| match asked.method.as_str() {
-            "GET" => Reply::fresh(asked.target.clone()),
-            _ => Reply::ok(asked.target.clone()).with("Cache-Control", "no-store"),
+        origin.on("/object", |asked| {
+            let body = asked.target.replace("&n=1", "");
+            match asked.method.as_str() {
+                "GET" => Reply::fresh(body),
+                _ => Reply::ok(body).with("Cache-Control", "no-store"),
+            }
         });
         let topology = Topology::new(&origin).start().await;
         let (edge, upper) = (topology.edge(1), topology.upper(1));
@@ -48,7 +51,17 @@ async fn a_change_rolls_over_the_tiers_in_either_order_without_an_error() {
         for node in order {
             node.running().reload().unwrap();
         }
-        let mut load = Load::start(4, vec![edge.address()]);
+        let visited = edge.address();
+        // Each has the parameter that one revision drops from the key.
+        let mut load = Load::along(4, move |number| {
+            let body = format!("/object?{}", number / 3);
+            let target = format!("{body}&n=1");
+            let asked = match number % 10 {
+                0 => ask("POST", &target).body("x"),
+                _ => get(&target),
+            };
+            (visited, asked, body)
+        });
         let mut before = BEFORE.to_owned();
         for (what, text) in revisions() {
             write(&text);
