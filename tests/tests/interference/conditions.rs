@@ -10,11 +10,13 @@ pub(crate) struct Condition {
     /// The share of requests that is traced.
     pub(crate) ratio: f64,
     pub(crate) collector: Collector,
+    /// Whether it is told by gRPC, and not by HTTP.
+    pub(crate) grpc: bool,
     pub(crate) fault: Option<Fault>,
     /// Records that may wait for the observer.
     pub(crate) queue: usize,
-    /// Whether every request gets a line in the process's log, which is open at its
-    /// most talkative from the first such condition on.
+    /// Whether nodes log at level trace, in which every request has its lines. The
+    /// process's log is open from the first such condition on.
     pub(crate) logs: bool,
 }
 
@@ -43,6 +45,7 @@ const QUIET: Condition = Condition {
     name: "off",
     ratio: 0.0,
     collector: Collector::None,
+    grpc: false,
     fault: None,
     queue: 8_192,
     logs: false,
@@ -63,11 +66,18 @@ const fn told_to(name: &'static str, collector: Collector) -> Condition {
     }
 }
 
+const fn by_grpc(name: &'static str, collector: Collector) -> Condition {
+    Condition {
+        grpc: true,
+        ..told_to(name, collector)
+    }
+}
+
 /// Off is what the others are compared with. Those that open the log come last, since
 /// a process does not close it again.
 pub(crate) const OFF: Condition = QUIET;
 pub(crate) const EVERYTHING: Condition = ALL;
-pub(crate) const OTHERS: [Condition; 13] = [
+pub(crate) const OTHERS: [Condition; 16] = [
     // Once more: what differs between these two is no fault of tracing.
     Condition {
         name: "off, again",
@@ -85,6 +95,9 @@ pub(crate) const OTHERS: [Condition; 13] = [
     told_to("collector resetting", Collector::Resetting),
     told_to("collector hanging", Collector::Hanging),
     told_to("collector answering garbage", Collector::Garbage),
+    by_grpc("gRPC, collector absent", Collector::Absent),
+    by_grpc("gRPC, collector hanging", Collector::Hanging),
+    by_grpc("gRPC, collector answering garbage", Collector::Garbage),
     Condition {
         name: "queue full",
         fault: Some(Fault::Stall),

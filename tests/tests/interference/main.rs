@@ -275,7 +275,7 @@ fn open_log() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let telemetry = config::Telemetry {
         access_log: config::AccessLog::File(folder.path().join(LOG)),
-        log_level: config::LogLevel::Info,
+        log_level: config::LogLevel::Trace,
         ..config::Telemetry::default()
     };
     node::install_log(&telemetry).unwrap();

@@ -104,7 +104,18 @@ impl Stage {
             condition.ratio, condition.queue
         );
         if let Some(address) = collector.address {
-            telemetry += &format!("\notlp_endpoint = \"http://{address}\"");
+            let protocol = if condition.grpc {
+                "grpc"
+            } else {
+                "http/protobuf"
+            };
+            telemetry += &format!(
+                "\notlp_endpoint = \"http://{address}\"\notlp_protocol = \"{protocol}\"\n\
+                 otlp_signals = [\"traces\", \"metrics\", \"logs\"]\nmetrics_interval_ms = 1000"
+            );
+        }
+        if condition.logs {
+            telemetry += "\nlog_level = \"trace\"";
         }
         let builder = Topology::behind(self.before_origin.address())
             .edges(2)
