@@ -27,13 +27,17 @@ impl Default for Store {
 
 impl Default for Limits {
     /// Heads of 32 KiB and 100 fields, request bodies of 1 GiB, 10,000
-    /// connections, 256 MiB being filled at once, 1 MiB of window, 4 hops.
+    /// connections, 8,192 fetches, a fifth of them (or 16) on a further attempt,
+    /// 256 MiB being filled at once, 1 MiB of window, 4 hops.
     fn default() -> Self {
         Self {
             head_bytes_max: 32 * 1024,
             fields_max: 100,
             request_body_bytes_max: GIB,
             connections_max: 10_000,
+            fetches_max: 8_192,
+            retry_percent: 20,
+            retries_min: 16,
             fill_bytes_in_flight_max: 256 * MIB,
             fill_window_bytes: 1024 * 1024,
             hops_max: 4,

@@ -118,6 +118,8 @@ pub struct UpperTier {
     pub address: HostPort,
     /// TLS towards it, where wanted.
     pub tls: Option<UpstreamTls>,
+    /// Requests under way there at once; beyond it the next way is taken.
+    pub in_flight_max: usize,
 }
 
 /// TLS towards an upstream.
@@ -174,6 +176,12 @@ pub struct Limits {
     pub request_body_bytes_max: u64,
     /// Open visitor connections.
     pub connections_max: usize,
+    /// Fills and passed requests under way at once: what needs upstream work.
+    pub fetches_max: usize,
+    /// Of a hundred of those, how many may be on a further attempt.
+    pub retry_percent: u32,
+    /// So many may be in any case.
+    pub retries_min: usize,
     /// Bytes of bodies being filled, over all fills of the node.
     pub fill_bytes_in_flight_max: u64,
     /// How far a fill that is not kept may run ahead of its slowest reader.

@@ -8,12 +8,14 @@ use control::ReplayGuard;
 use observe::Observer;
 use parking_lot::Mutex;
 use store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use topology::RetryRules;
 
 use crate::clock::Clock;
 use crate::door::head::HeadLimits;
 use crate::fill::budget::Budgets;
 use crate::fill::flight::Flights;
+use crate::fill::retries::Retries;
 use crate::live::Live;
 use crate::purge::Recent;
 use crate::upstream::Upstreams;
@@ -49,6 +51,10 @@ pub(crate) struct Node {
     pub(crate) directs: Budgets,
     /// Fetches under way at the origin of each pool.
     pub(crate) origins: Budgets,
+    /// Places for what needs upstream work.
+    pub(crate) fetches: Arc<Semaphore>,
+    /// Who is asked again.
+    pub(crate) retries: Arc<Retries>,
     /// Connections to and health of whom we ask.
     pub(crate) upstreams: Upstreams,
     /// Where everything is told.
@@ -91,6 +97,11 @@ impl Node {
             flights: Flights::default(),
             directs: Budgets::default(),
             origins: Budgets::default(),
+            fetches: Arc::new(Semaphore::new(config.limits.fetches_max)),
+            retries: Retries::new(RetryRules {
+                percent: config.limits.retry_percent,
+                at_least: config.limits.retries_min,
+            }),
             observer,
             replay: Mutex::new(ReplayGuard::new(NONCES_MAX, clock.now_ms())),
             clock,

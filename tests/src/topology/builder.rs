@@ -219,6 +219,13 @@ impl Builder {
         self
     }
 
+    /// TOML lines of every `[[upper_tier]]` table of every edge.
+    #[must_use]
+    pub fn towards_upper(mut self, toml: &str) -> Self {
+        self.wishes.towards_upper += &format!("{toml}\n");
+        self
+    }
+
     /// TOML tables for every node's file.
     #[must_use]
     pub fn every_node(self, toml: &str) -> Self {

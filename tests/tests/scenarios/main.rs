@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod bodies;
 mod bounds;
+mod budgets;
 mod certificates;
 mod chain;
 mod claims;

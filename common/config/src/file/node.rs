@@ -70,6 +70,9 @@ const HANDOVER_PATH_BYTES_MAX: usize = 95;
 
 const ROLES: [(&str, Role); 2] = [("edge", Role::Edge), ("upper-tier", Role::UpperTier)];
 
+/// Requests under way at one upper tier, where nobody says otherwise.
+const UPPER_IN_FLIGHT_MAX: usize = 4_096;
+
 impl Walk {
     fn top(&mut self, top: &mut Table<'_>, started_as: Option<Role>) -> Option<Node> {
         let role = role(top, started_as);
@@ -253,6 +256,11 @@ impl Walk {
                 let name_item = table.required("name", "name = \"upper-1\"");
                 let address_item = table.required("address", "address = \"127.0.0.1:8091\"");
                 let tls = table.take("tls");
+                let in_flight_max = table.whole(
+                    "in_flight_max",
+                    UPPER_IN_FLIGHT_MAX,
+                    1..=settings::FETCHES_MAX,
+                );
                 let name = name_item.as_ref().and_then(|item| item.parse(values::name));
                 let address = address_item
                     .as_ref()
@@ -271,6 +279,7 @@ impl Walk {
                     name: name?,
                     address: address?,
                     tls,
+                    in_flight_max,
                 })
             })
         })

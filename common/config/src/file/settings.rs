@@ -64,6 +64,9 @@ fn bytes_within(
     bytes
 }
 
+/// Fetches at once. More would be no bound.
+pub(crate) const FETCHES_MAX: u64 = 1_000_000;
+
 pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
     let default = Limits::default();
     let in_flight_max = table.bytes(
@@ -91,6 +94,9 @@ pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
             0..=BYTES_MAX,
         ),
         connections_max: table.whole("connections_max", default.connections_max, 1..=10_000_000),
+        fetches_max: table.whole("fetches_max", default.fetches_max, 1..=FETCHES_MAX),
+        retry_percent: table.whole("retry_percent", default.retry_percent, 0..=100),
+        retries_min: table.whole("retries_min", default.retries_min, 1..=FETCHES_MAX),
         fill_bytes_in_flight_max: in_flight_max,
         fill_window_bytes: usize::try_from(window).unwrap_or(default.fill_window_bytes),
         hops_max: table.whole("hops_max", default.hops_max, 1..=255),

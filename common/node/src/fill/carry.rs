@@ -263,6 +263,7 @@ impl<'a> Carrier<'a> {
             only_if_cached: false,
             watch: Stopwatch::start(),
             interim: None,
+            is_retry: true,
         };
         let attempts = &self.pilot.flight.attempts;
         // Boxed: it is rare, and large.

@@ -14,4 +14,5 @@ mod freshen;
 pub(crate) mod interim;
 pub(crate) mod place;
 pub(crate) mod reach;
+pub(crate) mod retries;
 pub(crate) mod run;

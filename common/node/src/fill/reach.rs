@@ -16,7 +16,7 @@ use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, way
 
 use super::flight::Failure;
 use super::interim::Teller;
-use super::place;
+use super::{place, retries};
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -39,6 +39,8 @@ pub(crate) struct Route {
     pub(crate) watch: Stopwatch,
     /// Where to tell of interim answers, if anybody listens.
     pub(crate) interim: Option<Teller>,
+    /// Somebody was asked already, and what came of it broke.
+    pub(crate) is_retry: bool,
 }
 
 /// An answer that may be acted upon.
@@ -112,7 +114,11 @@ pub(crate) async fn reach(
     let targets = targets(node, route, node.now_ms());
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
     let mut last = no_way(route);
-    let mut place = None;
+    let site = &route.site.config;
+    let yields = place::yields(node, site, route.stale_may_serve, outbound.background);
+    let _live = node.retries.begin();
+    let (mut place, mut retry) = (None, None);
+    let mut is_retry = route.is_retry;
     let mut targets = targets.into_iter();
     let mut ended = None;
     loop {
@@ -131,9 +137,22 @@ pub(crate) async fn reach(
             return Err(last);
         };
         let mut left_ms = left_ms;
+        if is_retry && retry.is_none() {
+            retry = retries::enter(node, yields, left_ms).await;
+            if retry.is_none() {
+                return Err(last);
+            }
+            left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
+        }
+        let seat = match target.seat(node) {
+            Ok(seat) => seat,
+            Err(full) => {
+                last = failure(full, &target.name(node));
+                ended = Some(full.ended());
+                continue;
+            }
+        };
         if matches!(target, Target::Origin { .. }) && place.is_none() {
-            let site = &route.site.config;
-            let yields = place::yields(node, site, route.stale_may_serve, outbound.background);
             // Boxed: most requests go to a store of the hierarchy.
             let entered = Box::pin(place::enter(node, site, yields, left_ms)).await;
             let entered = entered.map_err(|full| failure(full, &target.name(node)))?;
@@ -142,11 +161,12 @@ pub(crate) async fn reach(
         }
         match attempt(node, route, outbound, &target, left_ms, attempts).await {
             Ok(mut reached) => {
-                reached.response.hold(place);
+                reached.response.hold(place, seat);
                 return Ok(reached);
             }
             Err(error) => {
                 last = failure(error, &target.name(node));
+                is_retry |= topology::takes_from_budget(error.ended());
                 ended = Some(error.ended());
             }
         }

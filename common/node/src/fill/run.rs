@@ -86,6 +86,7 @@ impl Plan {
                 only_if_cached: request.facts.only_if_cached(),
                 watch: request.watch,
                 interim: None,
+                is_retry: false,
             },
             outbound: Outbound::new(node, request, sent_as),
             purpose,
@@ -128,8 +129,25 @@ fn is_anybodys_head(request: &Request) -> bool {
         && !seal::is_for_one(request)
 }
 
+/// What everybody who needs upstream work gets while a node has as much of it under way
+/// as it may.
+pub(crate) fn shed(node: &Node) -> Failure {
+    node.observer.metrics().shed();
+    Failure {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        error: ProxyError::new(
+            "connection_limit_reached",
+            "`fetches_max` fetches are under way here",
+        ),
+    }
+}
+
 /// Takes off: from here on nobody can cancel it.
 pub(crate) fn launch(mut plan: Plan, pilot: Pilot) {
+    let Ok(place) = Arc::clone(&plan.node.fetches).try_acquire_owned() else {
+        pilot.publish(Published::Failed(Arc::new(shed(&plan.node))));
+        return;
+    };
     let busy = plan.node.work.begin();
     let refresh = plan.refresh.take();
     let flight = Arc::clone(&pilot.flight);
@@ -145,7 +163,7 @@ pub(crate) fn launch(mut plan: Plan, pilot: Pilot) {
             let duration_us = plan.route.watch.elapsed_us();
             report::refreshed(&plan.node, *record, attempts, duration_us);
         }
-        drop((in_flight, busy));
+        drop((in_flight, busy, place));
     });
 }
 

@@ -41,6 +41,7 @@ use crate::door::admit::{Arrival, TurnedAway, admit};
 use crate::door::head::{self, Checked, Framing, Version};
 use crate::door::{Conn, DOOR};
 use crate::fields::{self, CACHE_STATUS, CacheStatus, Forward};
+use crate::fill::run::shed;
 use crate::report;
 use crate::request::Request;
 use crate::serve;
@@ -134,7 +135,14 @@ impl ProxyHttp for Pass {
                     self.end_here(session, &request, answer).await?;
                     return Ok(true);
                 }
-                passing.way = Some(Box::new(OnTheWay::new(&self.node, request, framing)));
+                let Ok(place) = Arc::clone(&self.node.fetches).try_acquire_owned() else {
+                    passing.told = true;
+                    self.end_here(session, &request, self.shed(&request))
+                        .await?;
+                    return Ok(true);
+                };
+                let way = OnTheWay::new(&self.node, request, framing, place);
+                passing.way = Some(Box::new(way));
                 Ok(false)
             }
         }
@@ -453,6 +461,14 @@ impl Pass {
         report::done(&self.node, request, &answer, sent, written_from_us);
         drop(visible);
         written.map(drop)
+    }
+
+    /// The answer to a request for whose upstream work there is no room.
+    fn shed(&self, request: &Request) -> Answer {
+        let failure = shed(&self.node);
+        let mut answer = Answer::error(&self.node, failure.status, &failure.error);
+        tier::sign(&self.node, request, &mut answer);
+        answer
     }
 
     /// Answers a request that goes no further, its body taken in unread.

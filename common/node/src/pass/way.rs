@@ -13,6 +13,7 @@ use observe::{Attempt, InFlightGuard};
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
+use tokio::sync::OwnedSemaphorePermit;
 use topology::{Ended, Progress, Step, next_step};
 
 use super::keep::Keeping;
@@ -21,6 +22,7 @@ use super::{UNSOUND, UNVERIFIED, lost};
 use crate::door::head::Framing;
 use crate::fill::place::{self, Place};
 use crate::fill::reach::{self, Route};
+use crate::fill::retries::{self, Live, Retry};
 use crate::groups;
 use crate::ids;
 use crate::key::Resource;
@@ -44,6 +46,13 @@ pub(super) struct OnTheWay {
     targets: std::vec::IntoIter<Target>,
     /// Its place at an origin, once it asks one; held to its end.
     place: Option<Place>,
+    /// Its seat at the upper tier that it asks, where it asks one.
+    seat: Option<OwnedSemaphorePermit>,
+    /// Its place among what needs upstream work, until it is no request any more.
+    fetch: Option<OwnedSemaphorePermit>,
+    /// It is on a further attempt.
+    retry: Option<Retry>,
+    _live: Live,
     /// Whom it asks now, and that target's addresses not yet tried.
     target: Option<Target>,
     peers: std::vec::IntoIter<HttpPeer>,
@@ -68,7 +77,13 @@ pub(super) struct OnTheWay {
 }
 
 impl OnTheWay {
-    pub(super) fn new(node: &Node, request: Request, framing: Framing) -> Self {
+    /// One that has its place among what needs upstream work.
+    pub(super) fn new(
+        node: &Node,
+        request: Request,
+        framing: Framing,
+        fetch: OwnedSemaphorePermit,
+    ) -> Self {
         let mut outbound = Outbound::new(node, &request, Purpose::Alone);
         let upgrade = request.fields.get(UPGRADE).cloned();
         if let Some(upgrade) = &upgrade {
@@ -86,12 +101,17 @@ impl OnTheWay {
             only_if_cached: false,
             watch: request.watch,
             interim: None,
+            is_retry: false,
         };
         let targets = reach::targets(node, &route, node.now_ms());
         Self {
             outbound,
             targets: targets.into_vec().into_iter(),
             place: None,
+            seat: None,
+            fetch: Some(fetch),
+            retry: None,
+            _live: node.retries.begin(),
             target: None,
             peers: Vec::new().into_iter(),
             asked: None,
@@ -172,10 +192,38 @@ impl OnTheWay {
         Ok(peer)
     }
 
+    /// The next target that has a seat for it.
+    fn free_target(&mut self, node: &Node) -> Option<Target> {
+        for target in self.targets.by_ref() {
+            match target.seat(node) {
+                Ok(seat) => {
+                    self.seat = seat;
+                    return Some(target);
+                }
+                Err(full) => {
+                    self.target = Some(target);
+                    // What may have been executed stays the reason.
+                    self.failure.get_or_insert(full);
+                }
+            }
+        }
+        None
+    }
+
     async fn next_target(&mut self, node: &Node) -> Result<()> {
-        let Some(target) = self.targets.next() else {
+        self.seat = None;
+        let Some(target) = self.free_target(node) else {
             return Ok(());
         };
+        let again = self.failure.map(SendError::ended);
+        if again.is_some_and(topology::takes_from_budget) && self.retry.is_none() {
+            let wait_ms = node.config.timeouts.budget_ms(node.config.role);
+            self.retry = retries::enter(node, false, wait_ms).await;
+            if self.retry.is_none() {
+                self.targets = Vec::new().into_iter();
+                return Err(of_upstream(ErrorType::ConnectError, "no room to ask again"));
+            }
+        }
         let site = &self.request.site.config;
         let to_origin = matches!(target, Target::Origin { .. });
         if to_origin && self.place.is_none() {
@@ -286,10 +334,9 @@ impl OnTheWay {
         if let Some(target) = &self.target {
             target.report(node, node.now_ms(), Ok(()));
         }
-        if let Some(place) = &mut self.place
-            && status == StatusCode::SWITCHING_PROTOCOLS
-        {
-            place.was_upgraded();
+        self.retry = None;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            self.was_upgraded();
         }
         self.record_attempt(node, Some(status.as_u16()), None);
         self.failure = None;
@@ -302,6 +349,16 @@ impl OnTheWay {
         };
         self.keeping = Keeping::begin(node, &self.request, &self.outbound, status, fields, arrival);
         Ok(())
+    }
+
+    /// The connection is no request any more: it speaks another protocol, and its
+    /// number is bounded by that of visitors.
+    fn was_upgraded(&mut self) {
+        self.fetch = None;
+        self.seat = None;
+        if let Some(place) = &mut self.place {
+            place.was_upgraded();
+        }
     }
 
     /// Takes note of a peer that could not be connected to. Its target has failed

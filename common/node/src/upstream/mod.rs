@@ -17,11 +17,13 @@ use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::v1::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use topology::{Candidates, Failure, Health, HealthRules, Pool, State, Transition};
 
 use crate::certificates::Kept;
 use crate::state::Node;
 use resolve::Resolver;
+use send::SendError;
 use tls::PeerTls;
 
 /// Idle upstream connections kept in all.
@@ -55,6 +57,8 @@ pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
     pub(crate) tls: Option<Arc<Kept<PeerTls>>>,
     health: Mutex<Watched>,
+    /// What may be under way there.
+    seats: Arc<Semaphore>,
 }
 
 /// The health of one upstream, and when it last answered anybody.
@@ -133,6 +137,7 @@ impl Upstreams {
                 config: upper.clone(),
                 tls: tls.map(Arc::new),
                 health: Mutex::new(Watched::new(rules)),
+                seats: Arc::new(Semaphore::new(upper.in_flight_max)),
             });
         }
         if !problems.is_empty() {
@@ -267,6 +272,20 @@ impl Target {
         found.unwrap_or_else(|| HostPort {
             host: "nobody.invalid".to_owned(),
             port: 0,
+        })
+    }
+
+    /// A seat at an upper tier: this node has no more under way there than it may.
+    pub(crate) fn seat(&self, node: &Node) -> Result<Option<OwnedSemaphorePermit>, SendError> {
+        let Self::Upper(at) = self else {
+            return Ok(None);
+        };
+        let upper = node.upstreams.uppers.get(*at).ok_or(SendError::Ours)?;
+        let seat = Arc::clone(&upper.seats).try_acquire_owned();
+        seat.map(Some).map_err(|_| {
+            let metrics = node.observer.metrics();
+            metrics.upper_tier_full(&upper.config.name);
+            SendError::UpperFull
         })
     }
 

@@ -15,6 +15,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::ErrorType;
 use pingora_http::RequestHeader;
 use pingora_timeout::timeout;
+use tokio::sync::OwnedSemaphorePermit;
 use topology::{Ended, Failure};
 
 use super::{Target, host_only, millis};
@@ -50,6 +51,8 @@ pub(crate) enum SendError {
     DirectFull,
     /// As many are at the origin as its pool allows, and as many wait.
     OriginFull,
+    /// As many requests are under way at the upper tier as may be.
+    UpperFull,
     /// We could not build the request.
     Ours,
 }
@@ -72,6 +75,7 @@ impl SendError {
             Self::Declined(_) => "declined",
             Self::DirectFull => "direct_full",
             Self::OriginFull => "origin_full",
+            Self::UpperFull => "upper_full",
             Self::Ours => "ours",
         }
     }
@@ -93,7 +97,9 @@ impl SendError {
                 | StatusCode::URI_TOO_LONG
                 | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             ) => status,
-            Self::DirectFull | Self::OriginFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DirectFull | Self::OriginFull | Self::UpperFull => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             error if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::BAD_GATEWAY,
         }
@@ -111,7 +117,11 @@ impl SendError {
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
-            Self::Declined(_) | Self::DirectFull | Self::OriginFull | Self::Ours => None,
+            Self::Declined(_)
+            | Self::DirectFull
+            | Self::OriginFull
+            | Self::UpperFull
+            | Self::Ours => None,
         }
     }
 
@@ -124,6 +134,7 @@ impl SendError {
             | Self::ConnectTimeout
             | Self::DirectFull
             | Self::OriginFull
+            | Self::UpperFull
             | Self::Ours => Ended::NothingSent,
             Self::WriteTimeout
             | Self::FirstByteTimeout
@@ -149,7 +160,7 @@ impl SendError {
             Self::Closed => "connection_terminated",
             Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
             Self::Declined(_) => "http_request_error",
-            Self::DirectFull | Self::OriginFull => "connection_limit_reached",
+            Self::DirectFull | Self::OriginFull | Self::UpperFull => "connection_limit_reached",
             Self::Ours => "proxy_internal_error",
         };
         ProxyError::new(kind, format!("{target}: {}", self.explain()))
@@ -173,6 +184,7 @@ impl SendError {
                 "no upper tier answers, and `direct_in_flight_max` fetches are under way here"
             }
             Self::OriginFull => "`in_flight_max` fetches of its pool are under way here",
+            Self::UpperFull => "`in_flight_max` of our requests are under way there",
             Self::Ours => "the request could not be built",
         }
     }
@@ -190,6 +202,8 @@ pub(crate) struct Response {
     peer: Box<HttpPeer>,
     /// Its place at an origin, where one gave it.
     place: Option<Place>,
+    /// Its seat at an upper tier, where that gave it.
+    seat: Option<OwnedSemaphorePermit>,
     /// Compresses the body on its way, until its end was given out.
     encoder: Option<Box<Encoder>>,
 }
@@ -268,6 +282,7 @@ async fn send_to(
                     session: Box::new(session),
                     peer: Box::new(peer.clone()),
                     place: None,
+                    seat: None,
                     encoder: None,
                 });
             }
@@ -337,14 +352,17 @@ impl Response {
         }
     }
 
-    /// Holds a place at an origin for as long as that is busy with this answer.
-    pub(crate) fn hold(&mut self, place: Option<Place>) {
+    /// Holds a place at an origin, or a seat at an upper tier, for as long as that is
+    /// busy with this answer.
+    pub(crate) fn hold(&mut self, place: Option<Place>, seat: Option<OwnedSemaphorePermit>) {
         self.place = place;
+        self.seat = seat;
     }
 
-    /// Gives that place back: nothing more is read of this answer.
+    /// Gives that back: nothing more is read of this answer.
     pub(crate) fn give_way(&mut self) {
         self.place = None;
+        self.seat = None;
     }
 
     /// Compresses the body from its beginning on.

@@ -70,6 +70,10 @@ pub struct Metrics {
     direct_held: Family<Held, Counter>,
     origin_in_flight: Family<Pool, Gauge>,
     origin_held: Family<HeldAt, Counter>,
+    retries: Counter,
+    retries_held: Family<Word, Counter>,
+    shed: Counter,
+    upper_tier_full: Family<Peer, Counter>,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
     store_objects: Gauge,
@@ -319,6 +323,28 @@ impl Metrics {
     pub fn origin_held(&self, pool: &str, then: &'static str) {
         let pool = self.pools.label(pool);
         self.origin_held.get_or_create(&HeldAt { pool, then }).inc();
+    }
+
+    /// A request is asked again, within the budget.
+    pub fn retry(&self) {
+        self.retries.inc();
+    }
+
+    /// A request that was to be asked again found the budget spent; `then` is a word of
+    /// the code for what became of it.
+    pub fn retry_held(&self, then: &'static str) {
+        self.retries_held.get_or_create(&[("then", then)]).inc();
+    }
+
+    /// A request was turned away because too much is under way.
+    pub fn shed(&self) {
+        self.shed.inc();
+    }
+
+    /// A request passed over an upper tier that has as much under way as it may.
+    pub fn upper_tier_full(&self, peer: &str) {
+        let peer = self.peers.label(peer);
+        self.upper_tier_full.get_or_create(&Peer { peer }).inc();
     }
 
     /// A purge was asked for; `result` is a word of the code.

@@ -164,6 +164,31 @@ pub(super) fn metrics() -> Metrics {
              Refused ones are visitors with an error; help the origin, or raise \
              `in_flight_max` if it can bear more",
         ),
+        retries: t.zero(
+            "retries",
+            "Requests asked again by another way, after one that gave no verified \
+             answer and may have worked on it. Many are an upper tier or origin that \
+             fails slowly; `upstream_requests` says which",
+        ),
+        retries_held: t.words(
+            "retries_held",
+            "Requests that were to be asked again and found the budget for that spent, \
+             by what became of them: stale content, a wait, or an error after one. \
+             Refused ones are visitors with an error; whoever is left is too slow",
+            "then",
+            &["stale", "waited", "refused"],
+        ),
+        shed: t.zero(
+            "shed",
+            "Fetches that were not begun because `fetches_max` were under way. Visitors \
+             got something stale or 503; upstreams are too slow, or there are too few \
+             nodes",
+        ),
+        upper_tier_full: t.zero(
+            "upper_tier_full",
+            "Requests that passed over an upper tier with `in_flight_max` requests under \
+             way, and took the next way. It is too slow, or too much is asked of it",
+        ),
         purges: t.zero(
             "purges",
             "Purges by result. Failed ones may leave old content in place: purge \

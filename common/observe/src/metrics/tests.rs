@@ -104,6 +104,10 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.direct_held("shop", "stale");
     drop(metrics.origin_begins("shop"));
     metrics.origin_held("shop", "refused");
+    metrics.retry();
+    metrics.retry_held("waited");
+    metrics.shed();
+    metrics.upper_tier_full("upper-1");
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
     metrics.connection_opened();
@@ -192,6 +196,10 @@ fn everything_told_is_shown_under_its_name() {
         ("headwater_direct_total", 1.0),
         (r#"headwater_direct_in_flight{site="shop"}"#, 0.0),
         (r#"headwater_origin_in_flight{pool="shop"}"#, 0.0),
+        ("headwater_retries_total", 1.0),
+        (r#"headwater_retries_held_total{then="waited"}"#, 1.0),
+        ("headwater_shed_total", 1.0),
+        (r#"headwater_upper_tier_full_total{peer="upper-1"}"#, 1.0),
         (
             r#"headwater_origin_held_total{pool="shop",then="refused"}"#,
             1.0,
