@@ -457,6 +457,8 @@ pub struct Site {
     /// the tiers hits every miss of every edge at once, and the origin is used to a few
     /// upper tiers.
     pub direct: Places,
+    /// Whether a request that an upper tier answers late asks another one's store.
+    pub hedge: bool,
     /// What is cached, and for how long.
     pub cache: Cache,
     /// Where something else holds than `cache` says, in file order.

@@ -75,6 +75,13 @@ impl Request {
             .map_or(0, |verified| verified.block().hop)
     }
 
+    /// Whether nobody is to be asked for it: the visitor says so, or the edge that asks
+    /// does, which wants to know what is stored here whatever the site's rules are.
+    pub(crate) fn only_if_cached(&self) -> bool {
+        let by_edge = |verified: &Verified| verified.block().only_if_cached;
+        self.facts.only_if_cached() || self.tier.as_deref().is_some_and(by_edge)
+    }
+
     /// Whether an edge asks in the background, with nobody waiting.
     pub(crate) fn is_background(&self) -> bool {
         self.tier

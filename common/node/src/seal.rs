@@ -137,6 +137,20 @@ impl Outbound {
         }
     }
 
+    /// Asks the stores of the hierarchy alone (RFC 9111 §5.2.1.7).
+    pub(crate) fn ask_stores_alone(&mut self) {
+        self.only_if_cached = true;
+        let only_if_cached = HeaderValue::from_static("only-if-cached");
+        self.fields.insert(CACHE_CONTROL, only_if_cached);
+    }
+
+    /// Whether what any store of the hierarchy would answer will do.
+    pub(crate) fn may_ask_any_store(&self) -> bool {
+        let wishes = [CACHE_CONTROL, PRAGMA, AUTHORIZATION];
+        let has_wishes = wishes.iter().any(|name| self.fields.contains_key(name));
+        self.method.is_safe() && !self.background && !self.only_if_cached && !has_wishes
+    }
+
     /// Asks past the stores between us and the origin (RFC 9111 §5.2.1.4).
     pub(crate) fn reload(&mut self) {
         let no_cache = HeaderValue::from_static("no-cache");

@@ -21,6 +21,7 @@
 mod auto;
 mod bound;
 mod health;
+mod latency;
 mod rendezvous;
 mod retry;
 mod walk;
@@ -31,6 +32,7 @@ pub use auto::{Auto, AutoRules};
 pub use bound::Load;
 pub use health::{Failure, Health, HealthRules, Pool, State, Transition};
 pub use rendezvous::{Candidates, Order, Tier, rendezvous};
+pub use latency::Latency;
 pub use retry::{RetryRules, takes_from_budget};
 pub use walk::{Ended, Fallback, Progress, Step, direct_comes_next, next_step};
 pub use ways::{Question, Topology, Way, Ways, ways, ways_with_trial};

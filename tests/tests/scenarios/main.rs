@@ -25,6 +25,7 @@ mod fill;
 mod freshness;
 mod groups;
 mod hand_over;
+mod hedges;
 mod hop;
 mod lines;
 mod methods;

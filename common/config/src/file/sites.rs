@@ -126,6 +126,7 @@ impl Walk {
             let topology = table.choice("topology", Topology::Hash, &TOPOLOGIES);
             let fallback = table.take("fallback");
             let direct = direct(table);
+            let hedge = table.flag("hedge", false);
             let trust_traceparent = table.flag("trust_traceparent", false);
             let cache = table.take("cache");
             let key = table.take("key");
@@ -165,6 +166,7 @@ impl Walk {
                 topology,
                 fallback: fallback?,
                 direct,
+                hedge,
                 cache: cache?,
                 rules: rules?,
                 key: key?,

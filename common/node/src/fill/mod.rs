@@ -11,6 +11,7 @@ mod complete;
 mod direct;
 pub(crate) mod flight;
 mod freshen;
+mod hedge;
 pub(crate) mod interim;
 pub(crate) mod place;
 pub(crate) mod reach;

@@ -16,7 +16,7 @@ use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, way
 
 use super::flight::Failure;
 use super::interim::Teller;
-use super::{place, retries};
+use super::{hedge, place, retries};
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -159,7 +159,15 @@ pub(crate) async fn reach(
             place = Some(entered);
             left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
         }
-        match attempt(node, route, outbound, &target, left_ms, attempts).await {
+        let next = targets.as_slice().first().filter(|_| ended.is_none());
+        let hedge = next.and_then(|next| hedge::of(node, route, outbound, &target, next));
+        let outcome = match hedge {
+            Some(hedge) => {
+                Box::pin(hedge.attempt(node, route, outbound, &target, left_ms, attempts)).await
+            }
+            None => attempt(node, route, outbound, &target, left_ms, attempts).await,
+        };
+        match outcome {
             Ok(mut reached) => {
                 reached.response.hold(place, seat);
                 return Ok(reached);
@@ -220,7 +228,7 @@ fn had_its_chance(left_ms: u64, wait_ms: u64) -> bool {
 
 /// One attempt of at most `left_ms`: seal, send, verify, and take note of how it
 /// went, however it ended.
-async fn attempt(
+pub(super) async fn attempt(
     node: &Node,
     route: &Route,
     outbound: &Outbound,
@@ -236,7 +244,10 @@ async fn attempt(
     let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
     let now_ms = node.now_ms();
     match &outcome {
-        Ok(_) => target.report(node, now_ms, Ok(())),
+        Ok(_) => {
+            target.report(node, now_ms, Ok(()));
+            target.took(node, route.watch.elapsed_us().saturating_sub(start_us));
+        }
         Err(error) => {
             if let Some(failure) = error.failure().filter(|_| counts) {
                 target.report(node, now_ms, Err(failure));

@@ -28,7 +28,7 @@ const BOARDINGS_MAX: usize = 3;
 const LEADER_SLACK_MS: u64 = 2_000;
 
 pub(super) async fn fetched_answer(node: &Arc<Node>, request: &Request, fetch: Fetch) -> Answer {
-    if request.facts.only_if_cached() && !may_ask_stores(node, request) {
+    if request.only_if_cached() && !may_ask_stores(node, request) {
         // RFC 9111 §5.2.1.7: nothing stored may be used, so 504.
         let error = ProxyError::new("destination_unavailable", "only-if-cached: not stored here");
         return Answer::error(node, StatusCode::GATEWAY_TIMEOUT, &error);

@@ -140,7 +140,7 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
                 };
                 return fetch(why, None, purpose());
             }
-            if use_ == StaleUse::ServeAndRevalidate {
+            if use_ == StaleUse::ServeAndRevalidate && !request.only_if_cached() {
                 refresh(node, request, object, glance);
             }
             node.observer.metrics().stale_served("revalidating");

@@ -18,7 +18,7 @@ use pingora_core::connectors::http::v1::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use topology::{Candidates, Failure, Health, HealthRules, Pool, State, Transition};
+use topology::{Candidates, Failure, Health, HealthRules, Latency, Pool, State, Transition};
 
 use crate::certificates::Kept;
 use crate::state::Node;
@@ -57,6 +57,8 @@ pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
     pub(crate) tls: Option<Arc<Kept<PeerTls>>>,
     health: Mutex<Watched>,
+    /// How long it takes to answer.
+    pub(crate) latency: Mutex<Latency>,
     /// What may be under way there.
     seats: Arc<Semaphore>,
 }
@@ -137,6 +139,7 @@ impl Upstreams {
                 config: upper.clone(),
                 tls: tls.map(Arc::new),
                 health: Mutex::new(Watched::new(rules)),
+                latency: Mutex::default(),
                 seats: Arc::new(Semaphore::new(upper.in_flight_max)),
             });
         }
@@ -334,6 +337,15 @@ impl Target {
             .into_iter()
             .map(|address| peer(node, address, tls.as_deref(), host))
             .collect())
+    }
+
+    /// Takes note of how long its answer took, or of how long it was waited for.
+    pub(crate) fn took(&self, node: &Node, us: u64) {
+        if let Self::Upper(at) = self
+            && let Some(upper) = node.upstreams.uppers.get(*at)
+        {
+            upper.latency.lock().observe(us);
+        }
     }
 
     /// Takes note of how it went, and tells when that changed its state.

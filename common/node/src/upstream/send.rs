@@ -356,7 +356,8 @@ impl Response {
     /// busy with this answer.
     pub(crate) fn hold(&mut self, place: Option<Place>, seat: Option<OwnedSemaphorePermit>) {
         self.place = place;
-        self.seat = seat;
+        // One that was asked beside another holds its own.
+        self.seat = self.seat.take().or(seat);
     }
 
     /// Gives that back: nothing more is read of this answer.

@@ -73,6 +73,7 @@ pub struct Metrics {
     retries: Counter,
     retries_held: Family<Word, Counter>,
     shed: Counter,
+    hedges: Family<Word, Counter>,
     upper_tier_full: Family<Peer, Counter>,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
@@ -345,6 +346,12 @@ impl Metrics {
     pub fn upper_tier_full(&self, peer: &str) {
         let peer = self.peers.label(peer);
         self.upper_tier_full.get_or_create(&Peer { peer }).inc();
+    }
+
+    /// An upper tier was late, and another one's store was asked; `end` is a word of the
+    /// code for what came of it.
+    pub fn hedge(&self, end: &'static str) {
+        self.hedges.get_or_create(&[("end", end)]).inc();
     }
 
     /// A purge was asked for; `result` is a word of the code.

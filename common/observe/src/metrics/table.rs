@@ -189,6 +189,14 @@ pub(super) fn metrics() -> Metrics {
             "Requests that passed over an upper tier with `in_flight_max` requests under \
              way, and took the next way. It is too slow, or too much is asked of it",
         ),
+        hedges: t.words(
+            "hedges",
+            "Requests that an upper tier answered late and that asked another one's \
+             store, by what came of it. Many won ones are an upper tier that stutters; \
+             if few are, `hedge` is not worth it",
+            "end",
+            &["won", "lost", "not_stored", "failed"],
+        ),
         purges: t.zero(
             "purges",
             "Purges by result. Failed ones may leave old content in place: purge \

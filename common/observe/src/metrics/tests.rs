@@ -107,6 +107,7 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.retry();
     metrics.retry_held("waited");
     metrics.shed();
+    metrics.hedge("won");
     metrics.upper_tier_full("upper-1");
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
@@ -199,6 +200,7 @@ fn everything_told_is_shown_under_its_name() {
         ("headwater_retries_total", 1.0),
         (r#"headwater_retries_held_total{then="waited"}"#, 1.0),
         ("headwater_shed_total", 1.0),
+        (r#"headwater_hedges_total{end="won"}"#, 1.0),
         (r#"headwater_upper_tier_full_total{peer="upper-1"}"#, 1.0),
         (
             r#"headwater_origin_held_total{pool="shop",then="refused"}"#,
