@@ -150,6 +150,7 @@ impl Default for Cache {
             honour_request_directives: true,
             compress: false,
             slice_bytes: None,
+            refresh_ahead: true,
             tell_key: false,
             normalise_accept_encoding: true,
             normalise_accept_language: false,

@@ -24,6 +24,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod ahead;
 mod decide;
 mod directives;
 mod entity_tag;
@@ -43,6 +44,7 @@ mod vary;
 
 pub mod date;
 
+pub use ahead::refresh_is_due;
 pub use decide::{Bypass, Decision, StaleUse, decide, is_error_for_stale, may_serve_on_error};
 pub use fields::{fields_for_304, freshen, remove_hop_by_hop, stored_fields};
 pub use groups::{GROUPS_MAX, TooManyGroups, cache_groups, invalidated_groups};

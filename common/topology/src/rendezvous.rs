@@ -133,6 +133,13 @@ pub fn rendezvous<'a>(key: &[u8; 16], names: impl ExactSizeIterator<Item = &'a s
     Candidates::new(names).order(key)
 }
 
+/// A number drawn for a name and a key: the same at every node and in every build, and
+/// as good as random over names and keys.
+#[must_use]
+pub fn draw(name: &str, key: &[u8; 16]) -> u64 {
+    score(key, fnv1a(name.as_bytes()))
+}
+
 /// One candidate's draw for a key.
 fn score(key: &[u8; 16], seed: u64) -> u64 {
     let key = u128::from_le_bytes(*key);

@@ -37,6 +37,7 @@ mod privacy;
 mod probes;
 mod protection;
 mod protocols;
+mod refreshes;
 mod reload;
 mod restarts;
 mod rolling;

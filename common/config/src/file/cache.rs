@@ -20,6 +20,7 @@ pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
     let targeted = table.take("targeted");
     let compress = table.flag("compress", cache.compress);
     let slice_bytes = table.take("slice_bytes");
+    let refresh_ahead = table.flag("refresh_ahead", cache.refresh_ahead);
     let tell_key = table.flag("tell_key", cache.tell_key);
     let normalise = table.take("normalise");
     let targeted = match targeted {
@@ -38,6 +39,7 @@ pub(crate) fn cache(table: &mut Table<'_>) -> Option<Cache> {
         targeted,
         compress,
         slice_bytes,
+        refresh_ahead,
         tell_key,
         normalise_accept_encoding: normalise.contains(&Normalise::Encoding),
         normalise_accept_language: normalise.contains(&Normalise::Language),

@@ -29,6 +29,8 @@ pub struct Cache {
     pub honour_request_directives: bool,
     /// Whether an edge compresses what came plain and gains by it.
     pub compress: bool,
+    /// Whether an edge refreshes what is hot a little ahead of its end.
+    pub refresh_ahead: bool,
     /// Whether `Cache-Status` tells the key (RFC 9211 §2.7).
     pub tell_key: bool,
     /// A range of what is not stored is fetched in aligned slices of this many bytes,

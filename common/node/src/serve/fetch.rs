@@ -167,7 +167,7 @@ fn may_ask_stores(node: &Node, request: &Request) -> bool {
 }
 
 /// The variant this request wants, if what is stored tells how variants differ.
-fn known_selector(node: &Node, request: &Request) -> Option<Selector> {
+pub(super) fn known_selector(node: &Node, request: &Request) -> Option<Selector> {
     let entry = node.store.get(&request.key)?;
     let newest = entry.variants.first()?;
     match &newest.vary {

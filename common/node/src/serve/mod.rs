@@ -27,7 +27,7 @@ use crate::request::Request;
 use crate::seal::{self, Purpose};
 use crate::state::Node;
 use crate::tier;
-use fetch::fetched_answer;
+use fetch::{fetched_answer, known_selector};
 use parts::{Part, is_bodyless, part_head, select_part, several};
 
 /// What can be said without waiting.
@@ -116,7 +116,16 @@ pub(crate) fn look_up(node: &Arc<Node>, request: &Request, now_ms: u64) -> Looku
     };
     let purpose = || purpose(node, request, entry.as_deref(), now_ms);
     match (http_cache::decide(&request.facts, facts, now_ms), stored) {
+        (Decision::Fresh { ttl_ms, .. }, Some(object))
+            if request.is_background() && is_ending(object, ttl_ms, now_ms) =>
+        {
+            // An edge refreshes ahead; what ends here soon would end there as soon.
+            fetch(Forward::Stale, None, purpose())
+        }
         (Decision::Fresh { age_ms, ttl_ms }, Some(object)) => {
+            if refreshes_ahead(node, request, object, ttl_ms, now_ms) {
+                refresh(node, request, object, glance);
+            }
             let ttl_s = i64::try_from(ttl_ms / 1000).unwrap_or(i64::MAX);
             let cache_status = hit_status(object, ttl_s);
             stored_lookup(node, request, object, age_ms, cache_status, Outcome::Hit)
@@ -258,6 +267,35 @@ fn from_stored(
     }
 }
 
+/// Whether a fresh object is in the last part of its lifetime, where a refresh ahead of
+/// its end may come.
+fn is_ending(object: &Object, ttl_ms: u64, now_ms: u64) -> bool {
+    refresh_is_due(object, ttl_ms, now_ms, u64::MAX)
+}
+
+fn refresh_is_due(object: &Object, ttl_ms: u64, now_ms: u64, place: u64) -> bool {
+    let held_ms = now_ms.saturating_sub(object.stored_ms);
+    http_cache::refresh_is_due(object.facts.lifetime_ms(), ttl_ms, held_ms, place)
+}
+
+/// Whether this node's moment has come to refresh what is fresh ahead of its end.
+fn refreshes_ahead(
+    node: &Node,
+    request: &Request,
+    object: &Object,
+    ttl_ms: u64,
+    now_ms: u64,
+) -> bool {
+    node.is_edge()
+        && request.site.config.cache.refresh_ahead
+        && is_ending(object, ttl_ms, now_ms)
+        && !request.only_if_cached()
+        && {
+            let place = topology::draw(node.name(), &request.digest().0);
+            refresh_is_due(object, ttl_ms, now_ms, place)
+        }
+}
+
 /// Refreshes a stored object in the background; one fill however many ask.
 fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Glance) {
     // A HEAD brings no body to refresh with; the next GET will.
@@ -266,7 +304,8 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
     }
     let key = FlightKey {
         key: request.key.clone(),
-        selector: Some(object.selector.clone()),
+        // Whoever waits for the same boards the same flight.
+        selector: known_selector(node, request),
         range: None,
         reload: false,
         rev: request.site.rev.clone(),
