@@ -15,11 +15,11 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 
 impl Default for Store {
-    /// 256 MiB of memory, objects up to 64 MiB, 32 variants a key.
+    /// 256 MiB of memory, objects up to 128 MiB, 32 variants a key.
     fn default() -> Self {
         Self {
             bytes_max: 256 * MIB,
-            object_bytes_max: 64 * MIB,
+            object_bytes_max: 128 * MIB,
             variants_max: 32,
         }
     }

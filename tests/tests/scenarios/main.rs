@@ -21,6 +21,7 @@ mod demo;
 mod direct;
 mod doors;
 mod drill;
+mod dying;
 mod fill;
 mod freshness;
 mod groups;
