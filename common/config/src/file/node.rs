@@ -101,8 +101,8 @@ impl Walk {
         let trusted_proxies = each(&trusted_proxies, trusted_proxy);
         let name_servers = each(&name_servers, |item| item.parse(hosts::name_server));
         let handover = match handover {
-            Some(item) => Some(handover_path(&item, role)?),
-            None => None,
+            Some(item) => handover_path(&item, role).map(Some),
+            None => Some(None),
         };
         let itself = Itself {
             role,
@@ -122,7 +122,7 @@ impl Walk {
             admin: admin?,
             trusted_proxies: trusted_proxies?,
             name_servers: name_servers?,
-            handover,
+            handover: handover?,
             upper_tiers: upper_tiers?,
             store: store?,
             limits: limits?,
