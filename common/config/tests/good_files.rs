@@ -290,8 +290,8 @@ fn every_key_of_a_node_file_arrives() {
         .collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]);
 
-    let handover = Path::new("/etc/headwater/run/edge-1.sock");
-    assert_eq!(node.handover.as_deref(), Some(handover));
+    let handover = folder.path().join("run/edge-1.sock");
+    assert_eq!(node.handover, Some(handover));
     let servers: Vec<_> = node.name_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
 
