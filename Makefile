@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test demo test proof check fuzz drill bench compose compose-keys compose-test clean
+.PHONY: help deps deps-test demo test proof check fuzz drill bench scale compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -87,6 +87,9 @@ drill: deps ## replay the outage, and its relatives, against real processes unde
 
 bench: deps ## this project and its peers, side by side
 	bench/run
+
+scale: ## simulate thousands of edges, and write docs/scale.md anew
+	cargo run --release -p scale -- --write
 
 # The newer compose where it is there, otherwise the older one.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)

@@ -45,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("observe", &[]),
     ("model", &["control", "topology"]),
+    ("scale", &["topology"]),
     ("tests", &["config", "control", "http-cache", "node"]),
 ];
 
