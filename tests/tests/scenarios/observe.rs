@@ -2,92 +2,10 @@
 
 use std::collections::HashSet;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use prost::Message as _;
 use tests::{Gate, Hop, Origin, Reply, Response, Topology, Tracing, ask, get};
 
-/// A span as the collector received it.
-#[derive(Clone, Debug)]
-struct Seen {
-    node: String,
-    span: Span,
-}
-
-impl Seen {
-    fn says(&self, key: &str) -> String {
-        let attribute = self.span.attributes.iter().find(|one| one.key == key);
-        let value = attribute.and_then(|one| one.value.clone()?.value);
-        match value {
-            Some(Value::StringValue(text)) => text,
-            Some(Value::IntValue(number)) => number.to_string(),
-            Some(Value::BoolValue(yes)) => yes.to_string(),
-            _ => String::new(),
-        }
-    }
-
-    fn is(&self, kind: SpanKind) -> bool {
-        self.span.kind == kind as i32
-    }
-
-    fn contains(&self, child: &Self) -> bool {
-        self.span.start_time_unix_nano <= child.span.start_time_unix_nano
-            && child.span.end_time_unix_nano <= self.span.end_time_unix_nano
-    }
-}
-
-/// Every span that the topology's nodes have exported so far.
-fn spans(topology: &Topology) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    for export in topology.collector().requests("/v1/traces") {
-        let request = ExportTraceServiceRequest::decode(export.body).unwrap();
-        for resource in request.resource_spans {
-            let attributes = resource.resource.unwrap().attributes;
-            let node = attributes
-                .into_iter()
-                .find(|one| one.key == "service.instance.id")
-                .and_then(|one| one.value?.value);
-            let Some(Value::StringValue(node)) = node else {
-                panic!("spans of no node");
-            };
-            for scope in resource.scope_spans {
-                seen.extend(scope.spans.into_iter().map(|span| Seen {
-                    node: node.clone(),
-                    span,
-                }));
-            }
-        }
-    }
-    seen
-}
-
-/// Waits until each of these nodes has exported so many server spans, and with them
-/// everything below, and gives all spans.
-async fn spans_of<const N: usize>(topology: &Topology, servers: [(&str, usize); N]) -> Vec<Seen> {
-    tests::until("every request's spans have come", async || {
-        let seen = spans(topology);
-        let count = |node: &str| {
-            let own = seen.iter().filter(|one| one.node == node);
-            own.filter(|one| one.is(SpanKind::Server)).count()
-        };
-        let all = servers.iter().all(|(node, least)| count(node) >= *least);
-        all.then_some(seen.clone())
-    })
-    .await
-}
-
-fn one(seen: &[Seen], node: &str, kind: SpanKind) -> Seen {
-    let mut found = seen.iter().filter(|one| one.node == node && one.is(kind));
-    let first = found.next().unwrap_or_else(|| panic!("{node} {kind:?}"));
-    assert!(found.next().is_none(), "{node} has two of {kind:?}");
-    first.clone()
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use crate::exports::{hex, one, spans, spans_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_is_one_trace_from_the_visitor_to_the_origin() {
