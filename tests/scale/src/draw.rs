@@ -5,7 +5,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 56.0;
-const RIGHT: f64 = 150.0;
+const RIGHT: f64 = 170.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 40.0;
 
@@ -143,7 +143,7 @@ mod tests {
         let svg = lines(frame, &[line]);
         let path = svg.split("<path d=\"M56.0").nth(1).unwrap();
         let path = path.split('"').next().unwrap();
-        assert_eq!(path, " 260.0L227.3 260.0L398.7 36.0L570.0 36.0");
+        assert_eq!(path, " 260.0L220.7 260.0L385.3 36.0L550.0 36.0");
         assert!(svg.ends_with("</svg>\n"));
     }
 }

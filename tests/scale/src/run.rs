@@ -29,10 +29,19 @@ pub struct Size {
     pub edge_store: usize,
     /// Objects that an upper tier or a regional one stores.
     pub tier_store: usize,
-    /// How long an object is fresh, in requests.
+    /// How long objects are fresh on average, in requests.
     pub fresh: u64,
     /// Zipf's exponent.
     pub exponent: f64,
+}
+
+impl Size {
+    /// How long one object is fresh: each by its own lifetime, or all that were fetched
+    /// in the beginning would be stale in the same moment.
+    fn lasts(&self, object: u32) -> u64 {
+        let draw = Chance::new(1 << 41 | u64::from(object)).below(self.fresh);
+        self.fresh / 2 + draw
+    }
 }
 
 /// How misses travel.
@@ -290,7 +299,8 @@ impl World {
 
     fn visit(&mut self, edge: usize, object: u32, now: u64) -> Seen {
         let mut seen = Seen::default();
-        let fresh = |fetched: &u64| now < fetched + self.size.fresh;
+        let lasts = self.size.lasts(object);
+        let fresh = |fetched: &u64| now < fetched + lasts;
         if self.edges[edge].look_up(object).filter(fresh).is_some() {
             seen.edge_hit = true;
             return seen;
@@ -314,7 +324,8 @@ impl World {
             known.into()
         };
         let store = region * self.size.regionals + at;
-        let fresh = |fetched: &u64| now < fetched + self.size.fresh;
+        let lasts = self.size.lasts(object);
+        let fresh = |fetched: &u64| now < fetched + lasts;
         if let Some(fetched) = self.regionals[store].look_up(object).filter(fresh) {
             seen.regional = Some(true);
             return fetched;
@@ -337,7 +348,8 @@ impl World {
             return now;
         };
         self.recent[at] += 1;
-        let fresh = |fetched: &u64| now < fetched + self.size.fresh;
+        let lasts = self.size.lasts(object);
+        let fresh = |fetched: &u64| now < fetched + lasts;
         let stored = self.uppers[at].look_up(object).filter(fresh);
         seen.upper = Some((at, stored.is_some()));
         stored.unwrap_or_else(|| {
