@@ -119,6 +119,24 @@ fn clocks_that_differ() {
     );
 }
 
+/// The gap that docs/model.md names. Whoever closes it moves this to the run above.
+#[test]
+fn a_clock_that_is_ahead_and_a_crash_execute_an_order_twice() {
+    let bounds = Bounds {
+        left: Left {
+            orders: 1,
+            faults: 2,
+            crashes: 1,
+            ..Left::default()
+        },
+        hostility: LOSE_AND_REPLAY,
+        skew_ms: [8_000, 0],
+        ..Bounds::NOTHING
+    };
+    let checker = Tiers::new(bounds).checker().spawn_bfs().join();
+    checker.assert_any_discovery("no order executed twice");
+}
+
 #[test]
 fn answers_that_are_swapped() {
     check(
