@@ -252,3 +252,69 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     node.signal("TERM");
     assert_eq!(node.ended().await.code, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_lowest_level_only_our_own_lines_say_more_and_none_tells_a_field() {
+    const SECRET: &str = "what-nobody-else-may-see";
+    let origin = Origin::start().await;
+    let reply = Reply::fresh("content").with("Set-Cookie", SECRET);
+    origin.always("/a", reply.with("X-Private", SECRET));
+    origin.always("/gone", Reply::hang_up());
+    let url = format!("http://{}", origin.address());
+    let mut fleet = Fleet::eject(&["--origin", &url, "--edges", "1", "--uppers", "1"]).await;
+    let log = fleet.file("edge-1.log");
+    let to_file = format!("\"file:{log}\"");
+    fleet.edit("edge-1.toml", "\"stdout\"", &to_file);
+    for file in ["edge-1.toml", "upper-1.toml"] {
+        fleet.append(file, "log_level = \"trace\"\n");
+    }
+    fleet.start(["upper-1"]).await;
+    let (program, arguments) = fleet.command("edge-1");
+    // Nor does anything come from a variable that would have libraries say more.
+    let mut edge = Process::start_with(("RUST_LOG", "trace".as_ref()), program, arguments);
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    tests::until("the edge has started", async || {
+        written().contains("\"event\":\"started\"").then_some(())
+    })
+    .await;
+    let with_secrets = |asked: tests::Ask| {
+        let asked = asked.with("Cookie", SECRET).with("X-Private", SECRET);
+        asked.with("Authorization", &format!("Bearer {SECRET}"))
+    };
+    for asked in [get("/a"), get("/gone"), ask("POST", "/a").body(SECRET)] {
+        fleet.ask("edge-1", &with_secrets(asked)).await;
+    }
+    fleet.get("edge-1", "/b").await;
+    edge.signal("TERM");
+    assert_eq!(edge.ended().await.code, Some(0));
+    fleet.node("upper-1").signal("TERM");
+    let at_upper = fleet.node_mut("upper-1").ended().await.out;
+
+    let at_edge = written();
+    for text in [&at_edge, &at_upper] {
+        assert!(!text.contains(SECRET), "{text}");
+        let lines: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for (level, target) in [
+            ("INFO", "access"),
+            ("DEBUG", "attempt"),
+            ("TRACE", "request"),
+            ("TRACE", "phase"),
+        ] {
+            let is = |line: &&Value| line["level"] == level && line["target"] == target;
+            assert!(
+                lines.iter().any(|line| is(&line)),
+                "{level} {target}: {text}"
+            );
+        }
+        for line in &lines {
+            let is_low = line["level"] == "DEBUG" || line["level"] == "TRACE";
+            let target = line["target"].as_str().unwrap();
+            let is_ours = ["attempt", "request", "phase"].contains(&target);
+            assert_eq!(is_low, is_ours, "{line}");
+        }
+    }
+    assert_eq!(edge.out(), "", "all of it is in the file");
+}
