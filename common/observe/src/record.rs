@@ -368,6 +368,8 @@ pub struct Attempt {
     pub span_id: [u8; 8],
     /// Who was asked: `upper-1`, `origin 127.0.0.1:8000`.
     pub target: String,
+    /// Where that is: host and port, as the configuration names them.
+    pub address: String,
     /// What it is.
     pub kind: AttemptKind,
     /// Offset from the record's `started_ms`, microseconds.
@@ -496,6 +498,7 @@ plain!(
     struct Attempt {
         span_id,
         target,
+        address,
         kind,
         start_us,
         duration_us,

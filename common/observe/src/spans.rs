@@ -215,7 +215,7 @@ impl Maker<'_> {
         let mut attributes = self.attributes();
         attributes.method(record);
         attributes.text("url.full", &url);
-        attributes.server_address(attempt.address());
+        attributes.server_address(&attempt.address);
         attributes.text("headwater.upstream", &attempt.target);
         attributes.text("headwater.upstream_kind", attempt.kind.as_str());
         attributes.flag("headwater.connection_reused", attempt.reused_connection);
@@ -297,14 +297,6 @@ impl Maker<'_> {
 }
 
 impl Attempt {
-    /// Where it went, as far as its target's name says it.
-    fn address(&self) -> &str {
-        match self.kind {
-            AttemptKind::Origin => self.target.strip_prefix("origin ").unwrap_or(&self.target),
-            AttemptKind::UpperTier => &self.target,
-        }
-    }
-
     /// Whether it failed, or was answered with an error of the server's.
     #[must_use]
     pub fn has_failed(&self) -> bool {

@@ -43,7 +43,8 @@ async fn all_signals_come_to(collector: &Collector) {
     assert_eq!(topology.edge(1).ask(&asked).await.text(), "content");
     let look = || spans_in(collector.traces());
     let seen = servers_among([("edge-1", 1), ("upper-1", 1)], look).await;
-    spans_are_sound(&seen, &origin);
+    let upper = topology.upper(1).address();
+    spans_are_sound(&seen, upper, origin.address());
     lines_belong_to_their_spans(collector, &seen).await;
 
     // A hit, and somebody who goes past the edge.
@@ -65,7 +66,7 @@ async fn all_signals_come_to(collector: &Collector) {
 }
 
 /// Parents, times, and what the conventions for HTTP require.
-fn spans_are_sound(seen: &[Seen], origin: &Origin) {
+fn spans_are_sound(seen: &[Seen], upper: SocketAddr, origin: SocketAddr) {
     let at_edge = one(seen, "edge-1", SpanKind::Server);
     let to_upper = one(seen, "edge-1", SpanKind::Client);
     let at_upper = one(seen, "upper-1", SpanKind::Server);
@@ -111,18 +112,20 @@ fn spans_are_sound(seen: &[Seen], origin: &Origin) {
             assert_eq!(server.says(key), value, "{key} of {server:?}");
         }
     }
-    let address = origin.address();
-    let port = address.port().to_string();
-    let url = format!("http://{}/a?b=c", tests::HOST);
-    for (client, key, value) in [
-        (&to_upper, "server.address", "upper-1"),
-        (&to_origin, "server.address", "127.0.0.1"),
-        (&to_origin, "server.port", &port),
+    for (client, name, at) in [
+        (&to_upper, "upper-1", upper),
+        (&to_origin, &format!("origin {origin}"), origin),
     ] {
-        assert_eq!(client.says(key), value, "{key} of {client:?}");
-        assert_eq!(client.says("http.request.method"), "GET");
-        assert_eq!(client.says("url.full"), url);
-        assert_eq!(client.says("http.response.status_code"), "200");
+        for (key, value) in [
+            ("http.request.method", "GET"),
+            ("url.full", &format!("http://{}/a?b=c", tests::HOST)),
+            ("http.response.status_code", "200"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", &at.port().to_string()),
+            ("headwater.upstream", name),
+        ] {
+            assert_eq!(client.says(key), value, "{key} of {client:?}");
+        }
     }
 }
 

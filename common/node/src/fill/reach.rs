@@ -267,6 +267,7 @@ pub(super) async fn attempt(
     attempts.lock().push(Attempt {
         span_id,
         target: name,
+        address: target.address(node).to_string(),
         kind: target.kind(),
         start_us,
         duration_us: route.watch.elapsed_us().saturating_sub(start_us),

@@ -394,6 +394,7 @@ impl OnTheWay {
         self.attempts.push(Attempt {
             span_id: self.span_id,
             target: name,
+            address: target.address(node).to_string(),
             kind: target.kind(),
             start_us: self.attempt_from_us,
             duration_us: now_us.saturating_sub(self.attempt_from_us),

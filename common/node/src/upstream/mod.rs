@@ -263,7 +263,8 @@ impl Target {
             .max(body_ms.saturating_add(slack_ms))
     }
 
-    fn address(&self, node: &Node) -> HostPort {
+    /// Where it is, as the configuration names it.
+    pub(crate) fn address(&self, node: &Node) -> HostPort {
         let found = match self {
             Self::Upper(at) => node
                 .upstreams

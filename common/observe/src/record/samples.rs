@@ -43,6 +43,7 @@ pub(crate) fn miss() -> Record {
         upstream_attempts: vec![Attempt {
             span_id: [0x44; 8],
             target: "upper-1".into(),
+            address: "192.0.2.9:8091".into(),
             kind: AttemptKind::UpperTier,
             start_us: 200,
             duration_us: 11_000,
