@@ -20,7 +20,7 @@ use crate::tls::Authority;
 
 /// How late an intermediary is that delays messages: scenarios with that fault make
 /// their edges less patient.
-const DELAY: Duration = Duration::from_millis(400);
+const DELAY: Duration = Duration::from_millis(1_200);
 
 /// What stands between edges and upper tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

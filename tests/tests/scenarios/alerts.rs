@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use tests::{Origin, Topology, get};
+use tests::{Gate, Hop, Origin, Reply, Topology, get};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
 
@@ -17,8 +17,24 @@ fn named(text: &str) -> BTreeSet<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_in_a_rule_is_one_that_nodes_have() {
     let origin = Origin::start().await;
-    let topology = Topology::new(&origin).start().await;
-    let metrics = topology.edge(1).admin(&get("/metrics")).await.text();
+    let gate = Gate::new();
+    origin.always("/slow", Reply::fresh("page").held_at(&gate));
+    let topology = Topology::new(&origin)
+        .hop(Hop::Bytes)
+        .site("fallback = [\"direct\"]\ndirect_in_flight_max = 1\ndirect_queue_max = 0")
+        .start()
+        .await;
+    let edge = topology.edge(1);
+    // What carries the name of a site is there once something happened to it.
+    topology.relay(1).cut().await;
+    let mut first = edge.client().await;
+    first.send(get("/slow").bytes()).await;
+    gate.arrivals(1).await;
+    assert_eq!(edge.get("/a").await.status, 503);
+    gate.open();
+    assert_eq!(first.response().await.status, 200);
+
+    let metrics = edge.admin(&get("/metrics")).await.text();
     let rules = std::fs::read_to_string(format!("{FOLDER}/alerts.yml")).unwrap();
     let rules = named(&rules);
     assert!(rules.contains("headwater_tier_control_alert"));
