@@ -82,8 +82,7 @@ fuzz: deps ## let a fuzzer at every parser, each for SECONDS=20
 # What the drill is told, for example: make drill ARGS="--only clear --requests 5000"
 drill: deps ## replay the outage, and its relatives, against real processes under load
 	cargo build --release --bins
-	cargo build --release -p tests --example drill
-	target/release/examples/drill --markdown docs/drill.md $(ARGS)
+	target/release/drill --markdown docs/drill.md $(ARGS)
 
 bench: deps ## this project and its peers, side by side
 	bench/run

@@ -254,11 +254,15 @@ fn binaries() -> &'static PathBuf {
 }
 
 /// Cargo tells no package where the binaries of another one are: they lie next to
-/// the folder of this test's or example's own binary, once they are built. The command is that of `make test`, so that nothing is built twice.
+/// the folder of this test's own binary, or beside a program's, once they are built. The command is that of `make test`, so that nothing is built twice.
 fn build() -> PathBuf {
     let own = env::current_exe().expect("a test has a path");
-    let folder = own.parent().and_then(|deps| deps.parent());
-    let folder = folder.expect("cargo puts tests into TARGET/PROFILE/deps, or examples");
+    let beside = own.parent().expect("a file lies in a folder");
+    let folder = match beside.file_name() {
+        Some(name) if name == "deps" => beside.parent(),
+        _ => Some(beside),
+    };
+    let folder = folder.expect("cargo puts tests into TARGET/PROFILE/deps");
     let target = folder.parent().expect("TARGET holds PROFILE");
     let mut build = Command::new(env!("CARGO"));
     build
