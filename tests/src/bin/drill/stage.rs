@@ -172,6 +172,8 @@ impl Stage {
         if repeated > 0 {
             missed.push(format!("{repeated} orders were taken twice"));
         }
+        // Before the nodes go: afterwards nobody is ready.
+        drop(self.watch);
         self.load.stop().await;
         End { missed }
     }
