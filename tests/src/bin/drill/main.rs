@@ -25,11 +25,11 @@ use stage::Stage;
 #[derive(Parser)]
 struct Options {
     /// Visitor requests during each fault, at least.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 26_000)]
     requests: u64,
 
     /// Visitor requests a second.
-    #[arg(long, default_value_t = 8_000)]
+    #[arg(long, default_value_t = 3_000)]
     per_second: usize,
 
     /// Only faults whose name contains this.

@@ -9,9 +9,9 @@ use crate::stage::{DIRECT_MAX, Stage, alerts};
 
 /// Seconds of load before a fault, after it until misses must go through the upper
 /// tiers again, and after that.
-const BEFORE_S: u64 = 2;
+const BEFORE_S: u64 = 1;
 const RECOVERY_S: u64 = 3;
-const AFTER_S: u64 = 2;
+const AFTER_S: u64 = 1;
 
 /// How soon a fault must be named.
 const NAMED_MS_MAX: u64 = 1_000;

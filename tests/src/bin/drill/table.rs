@@ -112,7 +112,11 @@ fn cells(row: &Row) -> [String; 14] {
         } else {
             "an upstream failure".to_owned()
         },
-        row.alerts.to_string(),
+        if judged {
+            row.alerts.to_string()
+        } else {
+            "-".to_owned()
+        },
         format!("{} ms", row.back_ms),
         row.origin.fetches_max().to_string(),
         format!(
