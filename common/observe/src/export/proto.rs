@@ -80,8 +80,20 @@ const INT_VALUE: u32 = 3;
 /// An attribute with a text: a `KeyValue` as `field` of the message around it.
 pub(crate) fn attribute(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
     let any = sized(value.len());
+    let whole = sized(name.len()) + sized(any);
+    // Nearly all are short: each number is one byte then, and known beforehand.
+    if let (1..16, true, Ok(whole)) = (field, whole < 0x80, u8::try_from(whole)) {
+        let short = |field: u32| ((field << 3) | BYTES) as u8;
+        out.reserve(usize::from(whole) + 2);
+        out.extend_from_slice(&[short(field), whole, short(KEY), name.len() as u8]);
+        out.extend_from_slice(name.as_bytes());
+        let value_len = value.len() as u8;
+        out.extend_from_slice(&[short(VALUE), any as u8, short(STRING_VALUE), value_len]);
+        out.extend_from_slice(value.as_bytes());
+        return;
+    }
     key(out, field, BYTES);
-    varint(out, (sized(name.len()) + sized(any)) as u64);
+    varint(out, whole as u64);
     text(out, KEY, name);
     key(out, VALUE, BYTES);
     varint(out, any as u64);
