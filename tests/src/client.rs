@@ -130,6 +130,17 @@ impl Client {
         self.response_to(&ask.method).await
     }
 
+    /// The same over a connection that the node may be closing: None where it did so
+    /// without a word of an answer.
+    pub async fn try_ask(&mut self, ask: &Ask) -> Option<Response> {
+        self.send(ask.bytes()).await;
+        let closed = within(PATIENCE_S, self.wire.is_at_end()).await;
+        if closed {
+            return None;
+        }
+        Some(self.response_to(&ask.method).await)
+    }
+
     /// Reads the response to a GET.
     pub async fn response(&mut self) -> Response {
         self.response_to("GET").await
