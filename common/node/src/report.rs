@@ -103,7 +103,11 @@ pub(crate) fn record_of(request: &Request, done: &Done) -> Record {
                 Method::Other => request.method.as_str(),
                 _ => "",
             },
-            trace_state: text(TRACESTATE),
+            // W3C Trace Context §3.3.1: without a parent there is none.
+            trace_state: match request.trace.parent {
+                Some(_) => text(TRACESTATE),
+                None => "",
+            },
         }
         .into(),
         status: done.status,

@@ -1,6 +1,13 @@
 //! Attributes of the HTTP semantic conventions, as spans and log records share them.
+//!
+//! Most of what is told of a request is told of the next one too: who asked, for which
+//! host, how it ended. [`Common`] keeps that as it was written last, to be copied.
+
+mod common;
 
 use std::net::IpAddr;
+
+pub(crate) use common::Common;
 
 use crate::export::proto;
 use crate::record::{Method, Record};
@@ -17,30 +24,40 @@ impl<'a> Attributes<'a> {
         Self { out, field }
     }
 
-    /// What is told of a request that this node answered.
-    pub(crate) fn request(&mut self, record: &Record) {
-        self.method(record);
+    /// What is told of a request that this node answered: what it has in `common` with
+    /// others, and what is its own.
+    pub(crate) fn request(&mut self, record: &Record, common: &mut Common) {
+        common.end(self.out, self.field, record);
+        common.asker(self.out, self.field, record);
         let (path, query) = split_query(record.words.path());
         self.text("url.path", path);
         if let Some(query) = query {
             self.text("url.query", &redact::query(query));
         }
+        if record.method == Method::Other {
+            self.some_text("http.request.method_original", record.method());
+        }
+        self.some_text("headwater.detail", &record.detail);
+    }
+
+    /// For whom a request was, and how it ended, at this `node`.
+    fn end(&mut self, record: &Record, node: &str) {
+        self.text("http.request.method", record.method.as_str());
         self.text("url.scheme", record.scheme);
         self.server_address(record.words.host());
         self.number("http.response.status_code", u64::from(record.status));
-        let client = Address::of(record.client);
-        self.text("client.address", client.as_str());
-        if record.peer == record.client {
-            self.text("network.peer.address", client.as_str());
-        } else {
-            self.text("network.peer.address", Address::of(record.peer).as_str());
-        }
         self.text("network.protocol.version", record.protocol.version());
-        self.some_text("user_agent.original", record.words.user_agent());
+        self.text("headwater.node", node);
         self.text("headwater.outcome", record.outcome.as_str());
         self.some_text("headwater.site", record.words.site());
         self.some_text("headwater.hop_from", record.words.hop_from());
-        self.some_text("headwater.detail", &record.detail);
+    }
+
+    /// Who sent it.
+    fn asker(&mut self, record: &Record) {
+        self.text("client.address", Address::of(record.client).as_str());
+        self.text("network.peer.address", Address::of(record.peer).as_str());
+        self.some_text("user_agent.original", record.words.user_agent());
     }
 
     pub(crate) fn method(&mut self, record: &Record) {
@@ -119,8 +136,8 @@ impl Address {
 }
 
 fn split_query(path: &str) -> (&str, Option<&str>) {
-    match path.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
+    match path.bytes().position(|byte| byte == b'?') {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
         None => (path, None),
     }
 }

@@ -281,7 +281,10 @@ impl From<Said<'_>> for Words {
         ];
         let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
         let ends = parts.map(|part| {
-            text.push_str(part);
+            // Most of them are, of most requests.
+            if !part.is_empty() {
+                text.push_str(part);
+            }
             text.len()
         });
         Self { text, ends }

@@ -10,7 +10,7 @@
 //! ([`proto`](crate::export::proto)); the field numbers are those of
 //! `opentelemetry.proto.trace.v1.Span`.
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, Common};
 use crate::export::ITEM;
 use crate::export::proto;
 use crate::record::{Attempt, AttemptKind, Method, Outcome, Phase, Record, TraceRecord};
@@ -90,7 +90,7 @@ impl Record {
 
 /// Writes all spans of a record, the server span first, and says how many. None
 /// unless it is sampled or slow (`slow_us` microseconds and more) or failed.
-pub(crate) fn write(out: &mut Vec<u8>, record: &Record, node: &str, slow_us: u64) -> u64 {
+pub(crate) fn write(out: &mut Vec<u8>, record: &Record, common: &mut Common, slow_us: u64) -> u64 {
     let Some(trace) = record.trace.as_ref() else {
         return 0;
     };
@@ -109,7 +109,7 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, node: &str, slow_us: u64
         trace,
         kept,
     };
-    maker.server(node);
+    maker.server(common);
     for phase in &record.phases {
         maker.phase(phase);
     }
@@ -138,7 +138,7 @@ struct Frame {
 }
 
 impl Maker<'_> {
-    fn server(&mut self, node: &str) {
+    fn server(&mut self, common: &mut Common) {
         let record = self.record;
         // Below a span of this node there is work that nobody asked this node for.
         let is_own = self.trace.parent_span_id.is_some() && !self.trace.parent_is_remote;
@@ -151,8 +151,7 @@ impl Maker<'_> {
             start_us: 0,
             duration_us: record.duration_us,
         });
-        self.attributes().request(record);
-        self.text("headwater.node", node);
+        self.attributes().request(record, common);
         if let Some(kept) = self.kept {
             self.text("headwater.kept", kept.as_str());
             self.gap_above();

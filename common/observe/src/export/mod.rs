@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use crate::attributes::Common;
 use crate::event::Event;
 use crate::in_flight::Table;
 use crate::lines::Source;
@@ -155,10 +156,10 @@ pub(crate) const EXPORTED: [&str; 3] = [
 /// All lanes of a node, filled by its observer's thread.
 #[derive(Debug)]
 pub(crate) struct Exporter {
-    source: Arc<Source>,
     spans: Option<Lane>,
     logs: Option<Lane>,
     pulse: Option<Pulse>,
+    common: Common,
     slow_us: u64,
     log_level: Level,
 }
@@ -185,13 +186,13 @@ impl Exporter {
                 .flatten()
         };
         Exporter {
-            source: Arc::clone(source),
             spans: lane(otlp.traces, Signal::Traces),
             logs: lane(otlp.logs, Signal::Logs),
             pulse: otlp
                 .metrics
                 .then(|| Pulse::start(otlp, wishes.started_ms, context.clone(), in_flight))
                 .flatten(),
+            common: Common::new(&source.node),
             slow_us: wishes.slow_us,
             log_level: wishes.log_level,
         }
@@ -209,17 +210,18 @@ impl Exporter {
 
     /// Takes a record's spans and lines, where it has any to tell.
     pub(crate) fn record(&mut self, record: &Record) {
+        let common = &mut self.common;
         if let Some(lane) = &mut self.logs {
             if self.log_level >= Level::Info {
-                lane.add(|out| records::access(out, record));
+                lane.add(|out| records::access(out, record, common));
             }
             if self.log_level >= Level::Debug {
                 lane.add(|out| records::attempts(out, record));
             }
         }
         if let Some(lane) = &mut self.spans {
-            let (node, slow_us) = (&self.source.node, self.slow_us);
-            lane.add(|out| spans::write(out, record, node, slow_us));
+            let slow_us = self.slow_us;
+            lane.add(|out| spans::write(out, record, common, slow_us));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Field numbers are those of `opentelemetry.proto.logs.v1.LogRecord`.
 
 use super::{ITEM, proto};
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, Common};
 use crate::event::{Event, EventLine};
 use crate::process_log::Level;
 use crate::record::{Attempt, Record};
@@ -34,7 +34,7 @@ const fn severity(level: Level) -> (u64, &'static str) {
 }
 
 /// Writes a record's access line.
-pub(crate) fn access(out: &mut Vec<u8>, record: &Record) -> u64 {
+pub(crate) fn access(out: &mut Vec<u8>, record: &Record, common: &mut Common) -> u64 {
     let time_us = record.started_ms.saturating_mul(1000);
     let end_us = time_us.saturating_add(record.duration_us);
     let body = format!("{} {}", record.method(), record.status);
@@ -42,7 +42,7 @@ pub(crate) fn access(out: &mut Vec<u8>, record: &Record) -> u64 {
     let span_id = record.trace.map(|trace| trace.span_id);
     place(out, record, span_id);
     let mut attributes = Attributes::new(out, ATTRIBUTES);
-    attributes.request(record);
+    attributes.request(record, common);
     attributes.number("http.response.body.size", record.body_bytes);
     attributes.number("headwater.duration_us", record.duration_us);
     proto::close(out, line);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_access_line_has_severity_trace_and_attributes() {
-        let record = decoded(|out| access(out, &samples::miss()));
+        let record = decoded(|out| access(out, &samples::miss(), &mut Common::new("edge-1")));
         assert_eq!(
             (record.severity_number, record.severity_text.as_str()),
             (9, "INFO")
