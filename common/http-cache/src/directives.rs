@@ -215,17 +215,8 @@ pub(crate) fn age_field_ms(fields: &HeaderMap) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn fields(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
+    use crate::cases::fields;
 
     fn read(fields: &HeaderMap) -> ResponseDirectives {
         ResponseDirectives::of(fields, StatusCode::OK, &Policy::default())

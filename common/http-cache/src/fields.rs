@@ -194,17 +194,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    type Lines<'a> = &'a [(&'a str, &'a str)];
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-            fields.append(name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
+    use crate::cases::{Lines, fields};
 
     /// Names and values, sorted.
     fn listed(fields: &HeaderMap) -> Vec<(&str, &str)> {

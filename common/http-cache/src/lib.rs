@@ -25,6 +25,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod ahead;
+#[cfg(test)]
+mod cases;
 mod decide;
 mod directives;
 mod entity_tag;

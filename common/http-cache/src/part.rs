@@ -151,31 +151,8 @@ pub fn asks_for_the_end(request_fields: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
-    use crate::policy::Policy;
-    use crate::response::Arrival;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
-
-    fn stored(lines: Lines<'_>) -> ResponseFacts {
-        let arrival = Arrival {
-            request_ms: 40_000,
-            response_ms: 40_000,
-            age_ms: None,
-        };
-        let status = StatusCode::PARTIAL_CONTENT;
-        ResponseFacts::of(status, &fields(lines), arrival, &Policy::default())
-    }
+    use crate::cases::{Lines, fields, stored};
 
     fn bounds(first: u64, last: u64, complete_length: u64) -> PartBounds {
         PartBounds {
@@ -248,7 +225,7 @@ mod tests {
         ];
         for (lines, expected) in table {
             assert_eq!(
-                bounds(4, 8, 10).range_within(&fields(lines), &stored(tagged)),
+                bounds(4, 8, 10).range_within(&fields(lines), &stored(206, tagged)),
                 *expected,
                 "{lines:?}"
             );
@@ -257,7 +234,7 @@ mod tests {
         for (range, expected) in [("bytes=-3", Some((7, 9))), ("bytes=5-", Some((5, 9)))] {
             let asked = fields(&[("range", range)]);
             assert_eq!(
-                end.range_within(&asked, &stored(tagged)),
+                end.range_within(&asked, &stored(206, tagged)),
                 expected,
                 "{range}"
             );
@@ -306,7 +283,7 @@ mod tests {
             (&[], &[], false),
         ];
         for (ours, theirs, expected) in table {
-            let got = same_representation(&stored(ours), &fields(theirs));
+            let got = same_representation(&stored(206, ours), &fields(theirs));
             assert_eq!(got, *expected, "{ours:?} {theirs:?}");
         }
     }

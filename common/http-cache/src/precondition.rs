@@ -186,39 +186,12 @@ pub fn head_effect(
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
-    use crate::policy::Policy;
-    use crate::response::Arrival;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
+    use crate::cases::{Lines, fields, stored};
 
     const T10: &str = "Thu, 01 Jan 1970 00:00:10 GMT";
     const T20: &str = "Thu, 01 Jan 1970 00:00:20 GMT";
     const T30: &str = "Thu, 01 Jan 1970 00:00:30 GMT";
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
-
-    fn stored(status: u16, lines: Lines<'_>) -> ResponseFacts {
-        let arrival = Arrival {
-            request_ms: 40_000,
-            response_ms: 40_000,
-            age_ms: None,
-        };
-        ResponseFacts::of(
-            StatusCode::from_u16(status).unwrap(),
-            &fields(lines),
-            arrival,
-            &Policy::default(),
-        )
-    }
 
     #[test]
     fn conditions_hold_or_not() {

@@ -196,32 +196,7 @@ fn ascii(text: String) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Policy;
-    use crate::response::Arrival;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
-
-    fn stored(status: u16, lines: Lines<'_>) -> ResponseFacts {
-        let arrival = Arrival {
-            request_ms: 40_000,
-            response_ms: 40_000,
-            age_ms: None,
-        };
-        ResponseFacts::of(
-            StatusCode::from_u16(status).unwrap(),
-            &fields(lines),
-            arrival,
-            &Policy::default(),
-        )
-    }
+    use crate::cases::{Lines, fields, stored};
 
     #[test]
     fn ranges_of_ten_bytes() {

@@ -233,20 +233,11 @@ fn is_understood(status: StatusCode) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
+    use http::Method;
 
     use super::*;
+    use crate::cases::{Lines, fields};
     use crate::response::Arrival;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
 
     fn ask(
         method: &Method,

@@ -235,16 +235,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-
-    type Lines<'a> = &'a [(&'static str, &'a str)];
-
-    fn fields(lines: Lines<'_>) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
-        }
-        fields
-    }
+    use crate::cases::{Lines, fields};
 
     #[test]
     fn reads_vary() {
