@@ -77,6 +77,15 @@ impl Response {
             .unwrap_or_default()
     }
 
+    /// Whether that node has no room for the request, and says when to come again.
+    #[must_use]
+    pub fn found_no_room_at(&self, node: &str) -> bool {
+        let named = format!("{node}; error=connection_limit_reached");
+        self.status == 503
+            && self.says("Retry-After") == "1"
+            && self.says("Proxy-Status").starts_with(&named)
+    }
+
     /// Whether any field's name begins with `tier-`, or a signature is ours.
     #[must_use]
     pub fn leaks_control(&self) -> bool {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use config::Role;
 use node::{Clock, Fault, Options, Running};
+use tokio::task::JoinHandle;
 
 use crate::ask::{Ask, get};
 use crate::client::{Client, Response};
@@ -139,6 +140,13 @@ impl TestNode {
     /// Asks it over a new connection.
     pub async fn ask(&self, ask: &Ask) -> Response {
         self.client().await.ask(ask).await
+    }
+
+    /// A visitor who asks it now, over a new connection, and is answered some time.
+    #[must_use]
+    pub fn visitor(&self, ask: Ask) -> JoinHandle<Response> {
+        let edge = self.address();
+        tokio::spawn(async move { Client::connect(edge).await.ask(&ask).await })
     }
 
     /// A GET over a new connection.

@@ -1,23 +1,7 @@
 //! Bounds on work: on who is asked again, on what a node has under way upstream, and on
 //! what it has under way at one upper tier.
 
-use std::net::SocketAddr;
-
-use tests::{Client, Gate, Hop, Origin, Reply, Response, Topology, ask, get, until};
-use tokio::task::JoinHandle;
-
-/// A visitor who asks now and is answered some time.
-fn visitor(edge: SocketAddr, path: &str) -> JoinHandle<Response> {
-    let asked = get(path);
-    tokio::spawn(async move { Client::connect(edge).await.ask(&asked).await })
-}
-
-fn is_refused_by(node: &str, answer: &Response) -> bool {
-    let named = format!("{node}; error=connection_limit_reached");
-    answer.status == 503
-        && answer.says("Retry-After") == "1"
-        && answer.says("Proxy-Status").starts_with(&named)
-}
+use tests::{Gate, Hop, Origin, Reply, Topology, ask, get, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_lost_an_upper_tier_is_asked_again_in_turn_and_gets_no_error() {
@@ -37,7 +21,7 @@ async fn who_lost_an_upper_tier_is_asked_again_in_turn_and_gets_no_error() {
         .await;
     let edge = topology.edge(1);
     let visitors: Vec<_> = (0..PAGES)
-        .map(|page| visitor(edge.address(), &format!("/{page}")))
+        .map(|page| edge.visitor(get(&format!("/{page}"))))
         .collect();
     gate.arrivals(PAGES).await;
     let lost = topology.upper(1).metrics().await;
@@ -84,17 +68,17 @@ async fn beyond_its_bound_a_node_sheds_what_needs_work_and_no_hit() {
         // A visitor has its answer a moment before the fetch gives its place back.
         topology.no_fill_is_running().await;
     }
-    let slow = visitor(edge.address(), "/slow");
+    let slow = edge.visitor(get("/slow"));
     gate.arrivals(1).await;
     for shed in [get("/other"), ask("POST", "/order").body("one")] {
         let answer = edge.ask(&shed).await;
-        assert!(is_refused_by("edge-1", &answer), "{answer:?}");
+        assert!(answer.found_no_room_at("edge-1"), "{answer:?}");
     }
     assert_eq!(edge.get("/stale").await.text(), "old");
     assert!(edge.get("/hit").await.hit_at("edge-1"));
     assert_eq!(edge.metrics().await.sum("shed_total", &[]), 3);
     // Who wants what is under way needs no work of its own.
-    let other = visitor(edge.address(), "/slow");
+    let other = edge.visitor(get("/slow"));
     edge.wait_for_metric("requests_in_flight", &[], 2).await;
     gate.open();
     for visitor in [slow, other] {
@@ -116,11 +100,11 @@ async fn what_an_upper_tier_sheds_takes_no_other_way() {
         .start()
         .await;
     let edge = topology.edge(1);
-    let slow = visitor(edge.address(), "/slow");
+    let slow = edge.visitor(get("/slow"));
     gate.arrivals(1).await;
     for shed in [get("/other"), ask("POST", "/order").body("one")] {
         let answer = edge.ask(&shed).await;
-        assert!(is_refused_by("upper-1", &answer), "{answer:?}");
+        assert!(answer.found_no_room_at("upper-1"), "{answer:?}");
     }
     gate.open();
     assert_eq!(slow.await.unwrap().text(), "slow");
@@ -144,7 +128,7 @@ async fn an_upper_tier_with_enough_under_way_is_passed_over() {
     let edge = topology.edge(1);
     let mut visitors = Vec::new();
     for page in 0..2 {
-        visitors.push(visitor(edge.address(), &format!("/{page}")));
+        visitors.push(edge.visitor(get(&format!("/{page}"))));
         gate.arrivals(page + 1).await;
     }
     for upper in topology.uppers() {
@@ -154,7 +138,7 @@ async fn an_upper_tier_with_enough_under_way_is_passed_over() {
         edge.get("/2").await,
         edge.ask(&ask("POST", "/order").body("one")).await,
     ] {
-        assert!(is_refused_by("edge-1", &answer), "{answer:?}");
+        assert!(answer.found_no_room_at("edge-1"), "{answer:?}");
     }
     let passed_over = edge.metrics().await.sum("upper_tier_full_total", &[]);
     assert!((4..=5).contains(&passed_over), "{passed_over}");

@@ -1,10 +1,7 @@
 //! Past the upper tiers: what an edge takes to the origin itself, and the bound that
 //! keeps a fault between the tiers from becoming one at the origin.
 
-use std::net::SocketAddr;
-
-use tests::{Client, Gate, Hop, Origin, Reply, Response, TestNode, Topology, ask, get, until};
-use tokio::task::JoinHandle;
+use tests::{Client, Gate, Hop, Origin, Reply, TestNode, Topology, ask, get, until};
 
 /// One edge whose upper tier is gone.
 async fn without_upper_tier(origin: &Origin, site: &str) -> Topology {
@@ -17,11 +14,6 @@ async fn without_upper_tier(origin: &Origin, site: &str) -> Topology {
     topology
 }
 
-/// A visitor who asks now and is answered some time.
-fn visitor(edge: SocketAddr, asked: tests::Ask) -> JoinHandle<Response> {
-    tokio::spawn(async move { Client::connect(edge).await.ask(&asked).await })
-}
-
 async fn held(edge: &TestNode, then: &str) -> u64 {
     let metrics = edge.metrics().await;
     metrics.sum("direct_held_total", &[("site", "shop"), ("then", then)])
@@ -32,14 +24,6 @@ async fn until_held(edge: &TestNode, then: &str, count: u64) {
         (held(edge, then).await == count).then_some(())
     })
     .await;
-}
-
-fn is_refused(answer: &Response) -> bool {
-    answer.status == 503
-        && answer.says("Retry-After") == "1"
-        && answer
-            .says("Proxy-Status")
-            .starts_with("edge-1; error=connection_limit_reached")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +39,7 @@ async fn the_origin_sees_no_more_at_once_than_its_site_allows() {
     let edge = topology.edge(1);
     // Two for each page, who share what one of them fetches.
     let visitors: Vec<_> = (0..12)
-        .map(|number| visitor(edge.address(), get(&format!("/{}", number % 6))))
+        .map(|number| edge.visitor(get(&format!("/{}", number % 6))))
         .collect();
     gate.arrivals(2).await;
     until_held(edge, "waited", 4).await;
@@ -94,7 +78,7 @@ async fn what_is_stale_is_preferred_to_a_wait() {
     let edge = topology.edge(1);
     assert_eq!(edge.get("/a").await.text(), "old");
     topology.relay(1).cut().await;
-    let slow = visitor(edge.address(), get("/slow"));
+    let slow = edge.visitor(get("/slow"));
     gate.arrivals(1).await;
     assert_eq!(
         edge.get("/a").await.text(),
@@ -119,12 +103,12 @@ async fn who_finds_no_room_to_wait_is_told_when_to_come_again() {
     let site = "fallback = [\"direct\"]\ndirect_in_flight_max = 1\ndirect_queue_max = 1";
     let topology = without_upper_tier(&origin, site).await;
     let edge = topology.edge(1);
-    let first = visitor(edge.address(), get("/a"));
+    let first = edge.visitor(get("/a"));
     gate.arrivals(1).await;
-    let second = visitor(edge.address(), get("/b"));
+    let second = edge.visitor(get("/b"));
     until_held(edge, "waited", 1).await;
     let third = edge.get("/c").await;
-    assert!(is_refused(&third), "{third:?}");
+    assert!(third.found_no_room_at("edge-1"), "{third:?}");
     assert_eq!(held(edge, "refused").await, 1);
     gate.open();
     for visitor in [first, second] {
@@ -142,10 +126,10 @@ async fn a_wait_for_the_origin_ends_before_the_visitor_gives_up() {
     let site = "fallback = [\"direct\"]\ndirect_in_flight_max = 1\ndirect_wait_ms = 50";
     let topology = without_upper_tier(&origin, site).await;
     let edge = topology.edge(1);
-    let first = visitor(edge.address(), get("/a"));
+    let first = edge.visitor(get("/a"));
     gate.arrivals(1).await;
     let second = edge.get("/b").await;
-    assert!(is_refused(&second), "{second:?}");
+    assert!(second.found_no_room_at("edge-1"), "{second:?}");
     gate.open();
     assert_eq!(first.await.unwrap().status, 200);
     topology.finish().await;
@@ -160,11 +144,11 @@ async fn what_passes_counts_too() {
     let site = "fallback = [\"direct\"]\ndirect_in_flight_max = 1\ndirect_queue_max = 0";
     let topology = without_upper_tier(&origin, site).await;
     let edge = topology.edge(1);
-    let order = visitor(edge.address(), ask("POST", "/order").body("one"));
+    let order = edge.visitor(ask("POST", "/order").body("one"));
     gate.arrivals(1).await;
     for more in [get("/a"), ask("POST", "/order").body("two")] {
         let answer = edge.ask(&more).await;
-        assert!(is_refused(&answer), "{answer:?}");
+        assert!(answer.found_no_room_at("edge-1"), "{answer:?}");
     }
     gate.open();
     assert_eq!(order.await.unwrap().status, 201);
@@ -192,7 +176,7 @@ async fn a_place_is_held_until_the_body_is_there() {
     reader.send(get("/slow").bytes()).await;
     assert_eq!(reader.head().await.status, 200);
     let answer = edge.get("/a").await;
-    assert!(is_refused(&answer), "{answer:?}");
+    assert!(answer.found_no_room_at("edge-1"), "{answer:?}");
     gate.open();
     assert_eq!(reader.rest().await, ("all of the page".into(), true));
     topology.no_fill_is_running().await;
@@ -212,7 +196,7 @@ async fn a_site_without_upper_tiers_has_no_such_bound() {
         .start()
         .await;
     let edge = topology.edge(1);
-    let visitors = ["/a", "/b"].map(|path| visitor(edge.address(), get(path)));
+    let visitors = ["/a", "/b"].map(|path| edge.visitor(get(path)));
     gate.arrivals(2).await;
     gate.open();
     for visitor in visitors {

@@ -1,16 +1,7 @@
 //! What an origin is spared: no node asks more of it at once than its pool allows,
 //! however many visitors want something.
 
-use std::net::SocketAddr;
-
-use tests::{Client, Gate, Origin, Reply, Response, TestNode, Topology, get, until};
-use tokio::task::JoinHandle;
-
-/// A visitor who asks now and is answered some time.
-fn visitor(edge: SocketAddr, path: &str) -> JoinHandle<Response> {
-    let asked = get(path);
-    tokio::spawn(async move { Client::connect(edge).await.ask(&asked).await })
-}
+use tests::{Gate, Origin, Reply, TestNode, Topology, get, until};
 
 async fn held(node: &TestNode, then: &str) -> u64 {
     let metrics = node.metrics().await;
@@ -22,13 +13,6 @@ async fn until_held(node: &TestNode, then: &str, count: u64) {
         (held(node, then).await == count).then_some(())
     })
     .await;
-}
-
-fn is_refused_by(node: &str, answer: &Response) -> bool {
-    let named = format!("{node}; error=connection_limit_reached");
-    answer.status == 503
-        && answer.says("Retry-After") == "1"
-        && answer.says("Proxy-Status").starts_with(&named)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,8 +31,8 @@ async fn however_many_want_something_the_origin_is_asked_for_so_much_at_once() {
     let upper = topology.upper(1);
     let visitors: Vec<_> = (0..12)
         .map(|number| {
-            let edge = topology.edge(1 + number % 2).address();
-            visitor(edge, &format!("/{}", number / 2))
+            let edge = topology.edge(1 + number % 2);
+            edge.visitor(get(&format!("/{}", number / 2)))
         })
         .collect();
     gate.arrivals(2).await;
@@ -83,7 +67,7 @@ async fn what_finds_no_place_is_told_so_and_takes_no_other_way() {
         .await;
     let edge = topology.edge(1);
     let visitors: Vec<_> = (0..8)
-        .map(|path| visitor(edge.address(), &format!("/{path}")))
+        .map(|path| edge.visitor(get(&format!("/{path}"))))
         .collect();
     // One for each upper tier is at the origin, and six are answered.
     gate.arrivals(2).await;
@@ -99,7 +83,7 @@ async fn what_finds_no_place_is_told_so_and_takes_no_other_way() {
     let mut refused = 0;
     for visitor in visitors {
         let answer = visitor.await.unwrap();
-        let by_upper = is_refused_by("upper-1", &answer) || is_refused_by("upper-2", &answer);
+        let by_upper = answer.found_no_room_at("upper-1") || answer.found_no_room_at("upper-2");
         refused += usize::from(by_upper);
         assert!(by_upper || answer.status == 200, "{answer:?}");
     }
@@ -128,7 +112,7 @@ async fn what_is_stale_is_preferred_to_a_wait_at_the_origin() {
         .await;
     let edge = topology.edge(1);
     assert_eq!(edge.get("/a").await.text(), "old");
-    let slow = visitor(edge.address(), "/slow");
+    let slow = edge.visitor(get("/slow"));
     gate.arrivals(1).await;
     assert_eq!(edge.get("/a").await.text(), "old", "the gate is closed");
     assert_eq!(held(topology.upper(1), "stale").await, 1);
@@ -150,10 +134,10 @@ async fn an_edge_without_upper_tiers_keeps_to_it_as_well() {
         .start()
         .await;
     let edge = topology.edge(1);
-    let first = visitor(edge.address(), "/a");
+    let first = edge.visitor(get("/a"));
     gate.arrivals(1).await;
     let second = edge.get("/b").await;
-    assert!(is_refused_by("edge-1", &second), "{second:?}");
+    assert!(second.found_no_room_at("edge-1"), "{second:?}");
     gate.open();
     assert_eq!(first.await.unwrap().status, 200);
     assert!(origin.requests("/b").is_empty());
