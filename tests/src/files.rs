@@ -56,11 +56,11 @@ pub(crate) fn sites(wishes: &Wishes, servers: &[SocketAddr]) -> String {
     )
 }
 
-/// An upper tier's file.
-pub(crate) fn upper(wishes: &Wishes, name: &str, edges: &[String]) -> String {
+/// An upper tier's file, with the file of the sites that it knows.
+pub(crate) fn upper(wishes: &Wishes, name: &str, sites: &str, edges: &[String]) -> String {
     let keys: Vec<_> = edges.iter().map(|edge| format!("\"{edge}.key\"")).collect();
     format!(
-        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"sites.toml\"\n{}\n\
+        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"{sites}\"\n{}\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}\n\
          [admin]\naddress = \"127.0.0.1:0\"\n\
          [keys]\nfiles = [{}]\n\

@@ -34,6 +34,7 @@ pub struct Topology {
     edges: Vec<TestNode>,
     uppers: Vec<TestNode>,
     relays: Vec<Relay>,
+    ways_on: Vec<Relay>,
     intermediaries: Vec<Intermediary>,
     collector: Origin,
     authority: Authority,
@@ -91,6 +92,18 @@ impl Topology {
     #[must_use]
     pub fn relays(&self) -> &[Relay] {
         &self.relays
+    }
+
+    /// The relay between an upper tier and the origin, counted from 1.
+    #[must_use]
+    pub fn way_on(&self, number: usize) -> &Relay {
+        &self.ways_on[number - 1]
+    }
+
+    /// All relays between upper tiers and the origin.
+    #[must_use]
+    pub fn ways_on(&self) -> &[Relay] {
+        &self.ways_on
     }
 
     /// All intermediaries.

@@ -43,7 +43,7 @@ pub use fields::{SIGNATURE, SIGNATURE_INPUT, TIER_CONTROL, TIER_RESULT, is_tier_
 pub use generate::{GenerateError, GeneratedKey, generate};
 pub use keys::{Algorithm, HMAC_SECRET_BYTES_MIN, Key, KeyError, Keyring};
 pub use replay::ReplayGuard;
-pub use result::TierResult;
+pub use result::{NoAnswer, TierResult};
 pub use seal::{Outgoing, Receipt, SealedRequest, seal, seal_for_origin, sign_response};
 pub use trace::TraceIds;
 pub use verify::{Received, Verified, verify_request, verify_response};

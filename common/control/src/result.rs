@@ -17,7 +17,7 @@ pub struct TierResult {
     /// `node`: the answering node. With an ed25519 key it is proven; with an
     /// hmac key it is as good as the set of nodes that hold the edge's key.
     pub node: String,
-    /// `outcome`: a token, such as `hit`, `stale` or `miss`.
+    /// `outcome`: a token, such as `hit`, `stale` or `miss`, or one of [`NoAnswer`].
     pub outcome: String,
     /// `age_ms`: the answer's age when it was sent, in milliseconds; absent when
     /// the answer did not come through a cache.
@@ -28,6 +28,34 @@ pub struct TierResult {
     pub date_s: Option<u64>,
     /// `epoch`: the purge epoch that the answering node has seen.
     pub epoch: u64,
+}
+
+/// What an upper tier says as its outcome where no origin server answered it. An edge
+/// of before that knows neither word takes the answer for an origin's error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// `unreached`: none could be connected to, so that nothing of the request was sent.
+    Unreached,
+    /// `unanswered`: something was sent, and no head of an answer came back.
+    Unanswered,
+}
+
+impl NoAnswer {
+    /// The token.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreached => "unreached",
+            Self::Unanswered => "unanswered",
+        }
+    }
+
+    /// What an outcome says of it, if it does.
+    #[must_use]
+    pub fn of(outcome: &str) -> Option<Self> {
+        let all = [Self::Unreached, Self::Unanswered];
+        all.into_iter().find(|said| said.as_str() == outcome)
+    }
 }
 
 impl TierResult {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use control::NoAnswer;
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use observe::Outcome;
@@ -12,7 +13,7 @@ use store::Object;
 use crate::door::head::Refusal;
 use crate::fields::{self, CACHE_STATUS, CacheStatus, PROXY_STATUS, ProxyError};
 use crate::fill::body::Reader;
-use crate::fill::flight::Flight;
+use crate::fill::flight::{Failure, Flight};
 use crate::state::Node;
 
 /// When to come again, to whom there was no room for: what is full empties within
@@ -69,6 +70,8 @@ pub(crate) struct Story {
     /// How old the response is, for the next tier, which then need not believe
     /// `Age` and `Date`. None for what is no response of an origin's.
     pub(crate) age_ms: Option<u64>,
+    /// The next tier is told so in place of the outcome: no origin server answered.
+    pub(crate) no_answer: Option<NoAnswer>,
 }
 
 impl Story {
@@ -78,6 +81,7 @@ impl Story {
             detail: Cow::Borrowed(""),
             flight: None,
             age_ms: None,
+            no_answer: None,
         }
     }
 }
@@ -153,6 +157,13 @@ impl Answer {
                 ..Story::new(outcome)
             },
         }
+    }
+
+    /// What is left to say where no way gave an answer.
+    pub(crate) fn failure(node: &Node, failure: &Failure) -> Self {
+        let mut answer = Self::error(node, failure.status, &failure.error);
+        answer.story.no_answer = failure.no_answer;
+        answer
     }
 
     /// What the door says to a head it cannot accept.

@@ -65,6 +65,20 @@ pub enum Event {
         /// The upper tier.
         peer: String,
     },
+    /// An upper tier says that it does not get to an origin.
+    UpperTierCutOff {
+        /// The upper tier.
+        peer: String,
+        /// The origin's pool.
+        pool: String,
+    },
+    /// An upper tier that did not get to an origin does again.
+    UpperTierReaches {
+        /// The upper tier.
+        peer: String,
+        /// The origin's pool.
+        pool: String,
+    },
     /// Sites or keys were loaded anew and are in force.
     Reloaded {
         /// What was loaded.
@@ -140,6 +154,8 @@ impl Event {
             Event::TierRefused { .. } => "tier_refused",
             Event::UpperTierDown { .. } => "upper_tier_down",
             Event::UpperTierUp { .. } => "upper_tier_up",
+            Event::UpperTierCutOff { .. } => "upper_tier_cut_off",
+            Event::UpperTierReaches { .. } => "upper_tier_reaches",
             Event::Reloaded { .. } => "reloaded",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::KeyWarning { .. } => "key_warning",
@@ -209,6 +225,22 @@ impl Event {
             Event::UpperTierUp { peer } => EventLine {
                 message: "an upper tier is up and is asked",
                 peer: Some(peer),
+                ..NONE
+            },
+            Event::UpperTierCutOff { peer, pool } => EventLine {
+                level: Level::Warn,
+                message: "an upper tier does not get to an origin and is asked last for it",
+                peer: Some(peer),
+                detail: Some(pool),
+                remedy: Some(
+                    "look at the way from that node to the servers of the pool; if all upper tiers say so, at the origin",
+                ),
+                ..NONE
+            },
+            Event::UpperTierReaches { peer, pool } => EventLine {
+                message: "an upper tier gets to an origin again",
+                peer: Some(peer),
+                detail: Some(pool),
                 ..NONE
             },
             Event::Reloaded { what } => EventLine {
@@ -286,6 +318,8 @@ plain!(
         TierRefused { reason, peer },
         UpperTierDown { peer, why },
         UpperTierUp { peer },
+        UpperTierCutOff { peer, pool },
+        UpperTierReaches { peer, pool },
         Reloaded { what },
         ReloadFailed { why },
         KeyWarning { key, why, remedy },

@@ -353,7 +353,9 @@ fn count_event(metrics: &Metrics, event: &Event) {
         Event::TookOver { .. } => metrics.handover("taken"),
         Event::HandedOver { .. } => metrics.handover("given"),
         Event::HandoverFailed { .. } => metrics.handover("failed"),
-        Event::KeyWarning { .. }
+        Event::UpperTierCutOff { .. }
+        | Event::UpperTierReaches { .. }
+        | Event::KeyWarning { .. }
         | Event::Started { .. }
         | Event::Stopping { .. }
         | Event::Note { .. } => {}

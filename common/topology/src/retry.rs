@@ -38,7 +38,8 @@ impl RetryRules {
 pub fn takes_from_budget(ended: Ended) -> bool {
     match ended {
         Ended::NothingSent => false,
-        Ended::Unanswered
+        Ended::Unreached
+        | Ended::Unanswered
         | Ended::Unverified
         | Ended::Refused
         | Ended::Declined

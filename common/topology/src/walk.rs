@@ -2,7 +2,9 @@
 //!
 //! What must stay true:
 //!
-//! * A verified answer is final, whatever it says.
+//! * A verified answer is final, an origin's error included. One in which an upper tier
+//!   says that no origin answered it is none of an origin's: it is a word about that
+//!   upper tier, and the walk goes on.
 //! * A request that is not safe and that somebody may have acted upon is never sent
 //!   again, by no way and for no reason: a second order is worse than an error.
 //! * A safe request takes every way there is, as long as there is time.
@@ -12,8 +14,12 @@
 pub enum Ended {
     /// Nothing was sent: no address, no connection, no TLS, or no request built.
     NothingSent,
-    /// Something was sent and no whole head of an answer came back. Nobody knows
-    /// whether the origin acted on it.
+    /// A verified answer says that nothing was sent on: no origin server could be
+    /// connected to from there.
+    Unreached,
+    /// Something was sent and no whole head of an answer came back, to us or, as a
+    /// verified answer says, to whom we asked. Nobody knows whether the origin acted
+    /// on it.
     Unanswered,
     /// An answer came whose signature is missing or wrong. Who wrote it is unknown,
     /// and what happened behind it too.
@@ -23,14 +29,15 @@ pub enum Ended {
     Refused,
     /// The same for a refusal of this request alone, such as a head too large.
     Declined,
-    /// An answer that may be acted upon: a verified one, or an origin's own.
+    /// An origin's answer that may be acted upon: its own, or a verified one.
     Verified,
 }
 
 impl Ended {
     /// Every ending, for tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NothingSent,
+        Self::Unreached,
         Self::Unanswered,
         Self::Unverified,
         Self::Refused,
@@ -68,7 +75,7 @@ pub enum Step {
 pub fn next_step(progress: Progress) -> Step {
     let may_go_on = match progress.ended {
         Some(Ended::Verified) => return Step::Take,
-        None | Some(Ended::NothingSent) => true,
+        None | Some(Ended::NothingSent | Ended::Unreached) => true,
         Some(Ended::Unanswered | Ended::Unverified | Ended::Refused | Ended::Declined) => {
             progress.safe
         }
@@ -112,12 +119,13 @@ mod tests {
 
     #[test]
     fn what_may_have_been_executed_is_repeated_only_if_it_is_safe() {
-        use Ended::{Declined, NothingSent, Refused, Unanswered, Unverified, Verified};
+        use Ended::{Declined, NothingSent, Refused, Unanswered, Unreached, Unverified, Verified};
         use Step::{Ask, GiveUp, Take};
         // How it ended; then with a safe method, and with one that is not.
         let cases = [
             (None, Ask, Ask),
             (Some(NothingSent), Ask, Ask),
+            (Some(Unreached), Ask, Ask),
             (Some(Unanswered), Ask, GiveUp),
             (Some(Unverified), Ask, GiveUp),
             (Some(Refused), Ask, GiveUp),

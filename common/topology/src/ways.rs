@@ -82,6 +82,9 @@ pub struct Question<'a> {
     pub candidates: &'a Candidates,
     /// Their states now, position by position. A candidate without one is up.
     pub states: &'a [State],
+    /// How each of them gets to the site's origin now, as it says itself, position by
+    /// position: down, it is cut off from there. A candidate without one reaches it.
+    pub reaches: &'a [State],
     /// Whether the site lets this node go to the origin itself.
     pub direct_allowed: bool,
     /// Whether something stale stands in if nobody answers.
@@ -95,11 +98,13 @@ pub struct Question<'a> {
 ///
 /// With them come those that are up, in the key's order, among them those that came
 /// up a moment ago and take this key already; then the others of these; then those in
-/// trial, for which the caller must hold [`crate::Health::begin_trial`]; then, where
+/// trial, for which the caller must hold [`crate::Health::begin_trial`]; then those
+/// that are cut off from the origin, for they may have it in store; then, where
 /// the origin may not be asked, those that are down: they may have come back since, and
 /// a small chance is better than a certain error. Where something stale stands in, that
 /// is no error, and they are asked only if nobody is up. Then comes the origin, where
-/// allowed.
+/// allowed. Where it is and all are cut off, one of them is enough: what the others
+/// hold is not this key's.
 ///
 /// While any upper tier is up no request reaches one in trial, so that no visitor
 /// waits for a node that was down a moment ago. Whoever keeps the states therefore
@@ -115,21 +120,29 @@ pub fn ways(question: &Question<'_>) -> Ways {
     let mut up = Ways::new();
     let mut warming = Ways::new();
     let mut trial = Ways::new();
+    let mut cut_off = Ways::new();
     let mut down = Ways::new();
     for position in order {
+        let is_cut_off = matches!(question.reaches.get(position), Some(State::Down { .. }));
         let class = match question.states.get(position) {
+            Some(State::Down { .. }) => &mut down,
+            _ if is_cut_off => &mut cut_off,
             Some(State::Up) | None => &mut up,
             Some(State::Warming { permille }) if place(question.key) < *permille => &mut up,
             Some(State::Warming { .. }) => &mut warming,
             Some(State::Trial) => &mut trial,
-            Some(State::Down { .. }) => &mut down,
         };
         class.push(Way::Upper(position));
     }
     up.append(&mut warming);
-    let only_hope = !question.direct_allowed && (up.is_empty() || !question.stale_may_serve);
+    let nobody_is_up = up.is_empty() && cut_off.is_empty();
+    let only_hope = !question.direct_allowed && (nobody_is_up || !question.stale_may_serve);
     let mut ways = up;
     ways.append(&mut trial);
+    if question.direct_allowed && ways.is_empty() {
+        cut_off.truncate(1);
+    }
+    ways.append(&mut cut_off);
     if only_hope {
         ways.append(&mut down);
     }
@@ -150,36 +163,43 @@ fn place(key: &[u8; 16]) -> u16 {
 ///
 /// One whose time down is over is tried by the next request it is the first choice
 /// of, one at a time; nobody else has to find out. `begin_trial` claims the trial of
-/// the upper tier at a position, as [`crate::Health::begin_trial`] does, and is asked
+/// the upper tier at a position, as [`crate::Health::begin_trial`] does, of its way to
+/// the origin likewise, or of both, and is asked
 /// only where this request would be the one. Elsewhere an upper tier in trial counts
 /// as one that is up: if this request's first choice fails, it may be the way out.
 #[must_use]
 pub fn ways_with_trial(question: &Question<'_>, begin_trial: impl FnOnce(usize) -> bool) -> Ways {
-    let mut states: SmallVec<[State; 8]> = question
-        .states
-        .iter()
-        .map(|state| match state {
+    let untried = |states: &[State]| -> SmallVec<[State; 8]> {
+        let state = |state: &State| match state {
             State::Trial => State::Up,
             other => *other,
-        })
-        .collect();
-    let ask = |states: &[State]| {
+        };
+        states.iter().map(state).collect()
+    };
+    let mut states = untried(question.states);
+    let mut reaches = untried(question.reaches);
+    let ask = |states: &[State], reaches: &[State]| {
         ways(&Question {
             states,
+            reaches,
             ..*question
         })
     };
-    let chosen = ask(&states);
-    if let Some(Way::Upper(first)) = chosen.first().copied()
-        && question.states.get(first) == Some(&State::Trial)
-        && !begin_trial(first)
-        && let Some(state) = states.get_mut(first)
-    {
-        // Somebody else was faster.
-        *state = State::Down { until_ms: 0 };
-        return ask(&states);
+    let chosen = ask(&states, &reaches);
+    let Some(Way::Upper(first)) = chosen.first().copied() else {
+        return chosen;
+    };
+    let in_trial = |states: &[State]| states.get(first) == Some(&State::Trial);
+    let (tier, reach) = (in_trial(question.states), in_trial(question.reaches));
+    if !(tier || reach) || begin_trial(first) {
+        return chosen;
     }
-    chosen
+    // Somebody else was faster.
+    let taken = if tier { &mut states } else { &mut reaches };
+    if let Some(state) = taken.get_mut(first) {
+        *state = State::Down { until_ms: 0 };
+    }
+    ask(&states, &reaches)
 }
 
 #[cfg(test)]

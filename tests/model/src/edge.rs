@@ -39,6 +39,7 @@ impl Tiers {
             key: &digest(errand).0,
             candidates: &self.candidates,
             states: &states,
+            reaches: &[],
             direct_allowed,
             stale_may_serve: stored.is_some() && state.site.serves_stale(),
         };

@@ -413,6 +413,7 @@ impl World {
             key: &digest(object.into()),
             candidates,
             states: &states,
+            reaches: &[],
             direct_allowed: false,
             stale_may_serve: false,
         });

@@ -65,6 +65,7 @@ pub struct Builder {
     uppers: usize,
     servers: Vec<SocketAddr>,
     hop: Hop,
+    ways_on: bool,
     tracing: Tracing,
     taps: Vec<Tap>,
     given: Given,
@@ -84,6 +85,7 @@ impl Builder {
             uppers: 1,
             servers: vec![origin],
             hop: Hop::default(),
+            ways_on: false,
             tracing: Tracing::default(),
             taps: Vec::new(),
             given: Given::default(),
@@ -117,6 +119,14 @@ impl Builder {
     #[must_use]
     pub fn hop(mut self, hop: Hop) -> Self {
         self.hop = hop;
+        self
+    }
+
+    /// A relay of messages between each upper tier and the origin, so that one of them
+    /// can be cut off from it.
+    #[must_use]
+    pub fn ways_on(mut self) -> Self {
+        self.ways_on = true;
         self
     }
 
@@ -274,6 +284,7 @@ impl Builder {
             edges: Vec::new(),
             uppers: Vec::new(),
             relays: Vec::new(),
+            ways_on: Vec::new(),
             intermediaries: Vec::new(),
             collector,
             authority,
@@ -285,8 +296,19 @@ impl Builder {
         };
         let mut ways = Vec::new();
         for name in names("upper", self.uppers) {
-            let text = files::upper(&self.wishes, &name, &edges);
             let folder = topology.folder.path();
+            let mut sites = "sites.toml".to_owned();
+            if self.ways_on {
+                let way_on = Relay::of_messages(self.servers[0]).await;
+                sites = format!("sites-of-{name}.toml");
+                files::write(
+                    folder,
+                    &sites,
+                    &files::sites(&self.wishes, &[way_on.address()]),
+                );
+                topology.ways_on.push(way_on);
+            }
+            let text = files::upper(&self.wishes, &name, &sites, &edges);
             let upper =
                 TestNode::start_with(folder, &name, &text, Role::UpperTier, &self.given).await;
             let mut address = upper.address();

@@ -17,6 +17,7 @@ mod claims;
 mod commands;
 mod compression;
 mod counters;
+mod cut_off;
 mod demo;
 mod direct;
 mod doors;

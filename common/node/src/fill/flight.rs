@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use control::NoAnswer;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_cache::{Policy, ResponseFacts, Selector, Vary};
 use observe::Attempt;
@@ -96,6 +97,8 @@ pub(crate) struct Fetched {
     pub(crate) yields_to_stale: bool,
     /// Why it is not stored, for `Cache-Status`.
     pub(crate) detail: Option<&'static str>,
+    /// The next tier says with it that no origin server answered.
+    pub(crate) no_answer: Option<NoAnswer>,
 }
 
 impl Fetched {
@@ -111,6 +114,8 @@ pub(crate) struct Failure {
     /// 502 or 504, or what a rule of ours says.
     pub(crate) status: StatusCode,
     pub(crate) error: ProxyError,
+    /// No origin server answered, and another node might find one that does.
+    pub(crate) no_answer: Option<NoAnswer>,
 }
 
 /// A place on a flight.
@@ -257,5 +262,6 @@ fn abandoned() -> Failure {
     Failure {
         status: StatusCode::BAD_GATEWAY,
         error: ProxyError::new("proxy_internal_error", "the fill ended without an answer"),
+        no_answer: None,
     }
 }

@@ -3,16 +3,19 @@
 //! The ways and their order are `topology`'s decision; here they are walked. An
 //! answer from an upper tier counts only when its signature holds; whatever else
 //! comes back is a failure of that hop, and the next way is taken. A verified
-//! answer is final, an origin's error included.
+//! answer is final, an origin's error included. One that says that no origin server
+//! answered the upper tier is kept, in case that no other way gives a better one.
 
 use std::sync::Arc;
 
-use control::{KeyDigest, Reason, TierResult};
+use control::{KeyDigest, NoAnswer, Reason, TierResult};
 use http::{HeaderMap, StatusCode};
 use observe::{Attempt, Event, Side};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use topology::{Fallback, Progress, Question, Step, Topology, Way, next_step, ways_with_trial};
+use topology::{
+    Fallback, Progress, Question, State, Step, Topology, Way, next_step, ways_with_trial,
+};
 
 use super::flight::Failure;
 use super::interim::Teller;
@@ -51,6 +54,14 @@ pub(crate) struct Reached {
     pub(crate) tier: Option<TierResult>,
 }
 
+impl Reached {
+    /// Whether it is no origin's answer, but an upper tier's word that none answered.
+    pub(crate) fn no_answer(&self) -> Option<NoAnswer> {
+        let tier = self.tier.as_ref();
+        tier.and_then(|tier| NoAnswer::of(&tier.outcome))
+    }
+}
+
 /// The targets to try, in order.
 pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Target; 8]> {
     let site = &route.site.config;
@@ -67,16 +78,27 @@ pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Targ
         Topology::Off => SmallVec::new(),
         _ => node.upstreams.upper_states(now_ms),
     };
+    let pool = &site.pool.name;
+    let reaches = match topology {
+        Topology::Off => SmallVec::new(),
+        _ => node.upstreams.reaches(pool, now_ms),
+    };
     let question = Question {
         topology,
         key: &route.digest,
         candidates: &node.upstreams.candidates,
         states: &seen,
+        reaches: &reaches,
         direct_allowed: direct_comes_next(site, route.stale_may_serve),
         stale_may_serve: route.stale_may_serve
             && (!node.is_edge() || site.fallback.contains(&config::Fallback::Stale)),
     };
-    let chosen = ways_with_trial(&question, |upper| node.upstreams.begin_trial(upper, now_ms));
+    let in_trial = |states: &[State], upper| states.get(upper) == Some(&State::Trial);
+    let chosen = ways_with_trial(&question, |upper| {
+        let upstreams = &node.upstreams;
+        (!in_trial(&seen, upper) || upstreams.begin_trial(upper, now_ms))
+            && (!in_trial(&reaches, upper) || upstreams.begin_trial_of_reach(upper, pool, now_ms))
+    });
     let mut targets = SmallVec::new();
     for way in chosen {
         match way {
@@ -104,12 +126,34 @@ fn direct_comes_next(site: &config::Site, stale_may_serve: bool) -> bool {
     topology::direct_comes_next(fallbacks, stale_may_serve)
 }
 
-/// Walks the ways until one gives a verified answer.
+/// Walks the ways until one gives a verified answer, an origin's or from a store. If
+/// none does, an upper tier's word that no origin answers it is better than ours.
 pub(crate) async fn reach(
     node: &Node,
     route: &Route,
     outbound: &Outbound,
     attempts: &Mutex<Vec<Attempt>>,
+) -> Result<Reached, Failure> {
+    let mut kept = None;
+    let walked = walk(node, route, outbound, attempts, &mut kept).await;
+    match (walked, kept) {
+        (Ok(reached), None) => Ok(reached),
+        (Ok(reached), Some(kept)) => {
+            kept.response.discard(node).await;
+            Ok(reached)
+        }
+        (Err(_), Some(kept)) => Ok(kept),
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+/// Walks the ways, and leaves the first word that no origin answers in `kept`.
+async fn walk(
+    node: &Node,
+    route: &Route,
+    outbound: &Outbound,
+    attempts: &Mutex<Vec<Attempt>>,
+    kept: &mut Option<Reached>,
 ) -> Result<Reached, Failure> {
     let targets = targets(node, route, node.now_ms());
     let budget_ms = node.config.timeouts.budget_ms(node.config.role);
@@ -138,7 +182,12 @@ pub(crate) async fn reach(
         };
         let mut left_ms = left_ms;
         if is_retry && retry.is_none() {
-            retry = retries::enter(node, yields, left_ms).await;
+            let pool = &site.pool.name;
+            retry = match target.is_cut_off(node, pool, node.now_ms()) {
+                // Nearly a certain error, and waiting for it helps nobody.
+                true => retries::enter_at_once(node),
+                false => retries::enter(node, yields, left_ms).await,
+            };
             if retry.is_none() {
                 return Err(last);
             }
@@ -169,8 +218,17 @@ pub(crate) async fn reach(
         };
         match outcome {
             Ok(mut reached) => {
-                reached.response.hold(place, seat);
-                return Ok(reached);
+                let Some(said) = reached.no_answer() else {
+                    reached.response.hold(place, seat);
+                    return Ok(reached);
+                };
+                let error = SendError::NoAnswer(said, reached.response.status);
+                is_retry |= topology::takes_from_budget(error.ended());
+                ended = Some(error.ended());
+                match kept {
+                    None => *kept = Some(reached),
+                    Some(_) => reached.response.discard(node).await,
+                }
             }
             Err(error) => {
                 last = failure(error, &target.name(node));
@@ -194,6 +252,7 @@ fn no_time() -> Failure {
             "http_response_timeout",
             "no time is left to ask anybody; `answer_ms` is over",
         ),
+        no_answer: None,
     }
 }
 
@@ -205,11 +264,13 @@ fn no_way(route: &Route) -> Failure {
                 "destination_unavailable",
                 "only-if-cached: no store of the hierarchy holds it",
             ),
+            no_answer: None,
         };
     }
     Failure {
         status: StatusCode::BAD_GATEWAY,
         error: ProxyError::new("destination_unavailable", "no way to the content is up"),
+        no_answer: None,
     }
 }
 
@@ -217,13 +278,16 @@ fn failure(error: SendError, target: &str) -> Failure {
     Failure {
         status: error.status(),
         error: error.proxy_error(target),
+        no_answer: error.no_answer(),
     }
 }
 
 /// Whether an attempt that was cut off after `left_ms` says something about whom it
-/// asked. One that came last, when little time was left, had no fair chance.
+/// asked. One that came last, when little time was left, had no fair chance: an upper
+/// tier waits for others itself, and says so in nine tenths of what it is given
+/// (`Timeouts::budget_ms`).
 fn had_its_chance(left_ms: u64, wait_ms: u64) -> bool {
-    left_ms >= wait_ms / 2
+    left_ms >= wait_ms - wait_ms / 10
 }
 
 /// One attempt of at most `left_ms`: seal, send, verify, and take note of how it
@@ -244,9 +308,13 @@ pub(super) async fn attempt(
     let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
     let now_ms = node.now_ms();
     match &outcome {
-        Ok(_) => {
+        Ok(reached) => {
             target.report(node, now_ms, Ok(()));
             target.took(node, route.watch.elapsed_us().saturating_sub(start_us));
+            if let Some(tier) = &reached.tier {
+                let pool = &route.site.config.pool.name;
+                target.learn(node, now_ms, pool, &tier.outcome);
+            }
         }
         Err(error) => {
             if let Some(failure) = error.failure().filter(|_| counts) {
@@ -454,8 +522,8 @@ mod tests {
     fn whoever_was_asked_last_is_not_judged_by_a_moment() {
         for (left_ms, wait_ms, counts) in [
             (15_000, 15_000, true),
-            (7_500, 15_000, true),
-            (7_499, 15_000, false),
+            (13_500, 15_000, true),
+            (13_499, 15_000, false),
             (1, 1, true),
         ] {
             assert_eq!(had_its_chance(left_ms, wait_ms), counts, "{left_ms}");

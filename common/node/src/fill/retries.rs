@@ -56,6 +56,17 @@ pub(crate) async fn enter(node: &Node, yields: bool, left_ms: u64) -> Option<Ret
     Some(retry)
 }
 
+/// Takes a place for a further attempt that is not worth waiting for.
+pub(crate) fn enter_at_once(node: &Node) -> Option<Retry> {
+    let metrics = node.observer.metrics();
+    let retry = node.retries.try_enter();
+    match &retry {
+        Some(_) => metrics.retry(),
+        None => metrics.retry_held("refused"),
+    }
+    retry
+}
+
 impl Retries {
     pub(crate) fn new(rules: RetryRules) -> Arc<Self> {
         Arc::new(Self {

@@ -139,6 +139,7 @@ pub(crate) fn shed(node: &Node) -> Failure {
             "connection_limit_reached",
             "`fetches_max` fetches are under way here",
         ),
+        no_answer: None,
     }
 }
 
@@ -249,6 +250,7 @@ async fn fly(plan: &Plan, mut pilot: Pilot) -> FillEnd {
                     "http_protocol_error",
                     "the upstream answered a condition that was not set",
                 ),
+                no_answer: None,
             };
             pilot.publish(Published::Failed(Arc::new(failure)));
             FillEnd::Failed
@@ -436,6 +438,7 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
             Ok(()) => None,
             Err(reason) => Some(reason),
         },
+        no_answer: answer.no_answer(),
         facts,
     }
 }

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A request that may have been executed is never sent twice: the next way is
-//! taken only while none was connected to, or when the method is safe.
+//! taken only while none was connected to, here or behind an upper tier that says so,
+//! or when the method is safe.
 
 mod keep;
 mod last_stop;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use control::NoAnswer;
 use http::header::{CONNECTION, DATE, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Method, StatusCode};
 use observe::{Attempt, Done, Outcome, Protocol};
@@ -56,6 +58,7 @@ pub(crate) use way::UPGRADED_IDLE_MS;
 pub(crate) type Proxy = HttpProxy<Pass>;
 
 const UNVERIFIED: ErrorType = ErrorType::new("TierResultUnverified");
+const NO_ANSWER: ErrorType = ErrorType::new("OriginDoesNotAnswer");
 const UNSOUND: ErrorType = ErrorType::new("UnknownTransferCoding");
 const TOO_LARGE: ErrorType = ErrorType::new("RequestBodyTooLarge");
 /// pingora's name for chunks it cannot read; it exports none.
@@ -188,7 +191,7 @@ impl ProxyHttp for Pass {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         passing: &mut Passing,
     ) -> Result<()> {
@@ -198,7 +201,8 @@ impl ProxyHttp for Pass {
             return replace_fields(response, &HeaderMap::new());
         }
         let mut fields = response.headers.clone();
-        way.accept(&self.node, response.status, &mut fields)?;
+        let whole = !session.as_ref().retry_buffer_truncated();
+        way.accept(&self.node, response.status, &mut fields, whole)?;
         replace_fields(response, &fields)
     }
 
@@ -234,7 +238,7 @@ impl ProxyHttp for Pass {
             fields.insert(UPGRADE, upgrade);
             fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        self.sign(&way.request, response.status, &mut fields)?;
+        self.sign(way, response.status, &mut fields)?;
         match coding {
             Some(_) if session.req_header().version == http::Version::HTTP_10 => {
                 // HTTP/1.0 knows no chunks: the end of the body is that of the connection.
@@ -296,7 +300,7 @@ impl ProxyHttp for Pass {
             return error;
         };
         let of_upstream = *error.esource() == ErrorSource::Upstream;
-        if of_upstream && !matches!(error.etype(), &UNVERIFIED | &UNSOUND) {
+        if of_upstream && !matches!(error.etype(), &UNVERIFIED | &UNSOUND | &NO_ANSWER) {
             let failure = match error.etype() {
                 ErrorType::ReadTimedout => SendError::FirstByteTimeout,
                 ErrorType::InvalidHTTPHeader => SendError::Garbage,
@@ -311,7 +315,7 @@ impl ProxyHttp for Pass {
             && way.may_ask_again(ended)
             && !session.as_ref().retry_buffer_truncated()
             && final_written(session).is_none();
-        if repeatable && client_reused {
+        if repeatable && client_reused && error.etype() != &NO_ANSWER {
             // What died may only have been the pooled connection.
             way.ask_again();
         }
@@ -330,13 +334,14 @@ impl ProxyHttp for Pass {
             can_reuse_downstream: false,
         };
         let way = passing.way.as_deref();
-        let Some((status, proxy_error)) = explain(&self.node, error, way) else {
+        let Some(failure) = explain(&self.node, error, way) else {
             return silent;
         };
+        let status = failure.status;
         if final_written(session).is_some() {
             return silent;
         }
-        let mut answer = Answer::error(&self.node, status, &proxy_error);
+        let mut answer = Answer::failure(&self.node, &failure);
         if let Some(way) = &passing.way {
             tier::sign(&self.node, &way.request, &mut answer);
         }
@@ -487,11 +492,13 @@ impl Pass {
         written.map(drop)
     }
 
-    fn sign(&self, request: &Request, status: StatusCode, fields: &mut HeaderMap) -> Result<()> {
+    fn sign(&self, way: &OnTheWay, status: StatusCode, fields: &mut HeaderMap) -> Result<()> {
+        let request = &way.request;
         let Some(verified) = &request.tier else {
             return Ok(());
         };
-        let outcome = Outcome::Pass.as_str().to_owned();
+        let pass = Outcome::Pass.as_str();
+        let outcome = way.no_answer.map_or(pass, NoAnswer::as_str).to_owned();
         tier::sign_fields(
             &self.node,
             &request.live,

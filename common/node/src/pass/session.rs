@@ -12,7 +12,9 @@ use super::{INVALID_CHUNK, TOO_LARGE, is_interim};
 use crate::answer::{Answer, Body};
 use crate::fields::ProxyError;
 use crate::fill::body::Cut;
+use crate::fill::flight::Failure;
 use crate::state::Node;
+use crate::upstream::send::SendError;
 
 /// The status of the final response that was written, if one was.
 pub(super) fn final_written(session: &ServerSession) -> Option<StatusCode> {
@@ -23,16 +25,18 @@ pub(super) fn final_written(session: &ServerSession) -> Option<StatusCode> {
 }
 
 /// Status and words for an error of pingora's; None where nobody is left to hear.
-pub(super) fn explain(
-    node: &Node,
-    error: &Error,
-    way: Option<&OnTheWay>,
-) -> Option<(StatusCode, ProxyError)> {
+pub(super) fn explain(node: &Node, error: &Error, way: Option<&OnTheWay>) -> Option<Failure> {
     if *error.esource() == ErrorSource::Downstream {
-        return explain_body(error.etype());
+        let (status, error) = explain_body(error.etype())?;
+        return Some(Failure {
+            status,
+            error,
+            no_answer: None,
+        });
     }
     let target = way.map_or_else(String::new, |way| way.target_name(node));
-    Some(match way.and_then(|way| way.failure) {
+    let failure = way.and_then(|way| way.failure);
+    let (status, proxy_error) = match failure {
         Some(failure) => (failure.status(), failure.proxy_error(&target)),
         None if *error.esource() == ErrorSource::Upstream => (
             StatusCode::BAD_GATEWAY,
@@ -42,6 +46,11 @@ pub(super) fn explain(
             StatusCode::INTERNAL_SERVER_ERROR,
             ProxyError::new("proxy_internal_error", "the request could not be passed on"),
         ),
+    };
+    Some(Failure {
+        status,
+        error: proxy_error,
+        no_answer: failure.and_then(SendError::no_answer),
     })
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use control::Receipt;
+use control::{NoAnswer, Receipt, TierResult};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
@@ -18,7 +18,7 @@ use topology::{Ended, Progress, Step, next_step};
 
 use super::keep::Keeping;
 use super::last_stop;
-use super::{UNSOUND, UNVERIFIED, lost};
+use super::{NO_ANSWER, UNSOUND, UNVERIFIED, lost};
 use crate::door::head::Framing;
 use crate::fill::place::{self, Place};
 use crate::fill::reach::{self, Route};
@@ -60,6 +60,8 @@ pub(super) struct OnTheWay {
     asked: Option<HttpPeer>,
     asked_again: bool,
     receipt: Option<Receipt>,
+    /// What came is an upper tier's word that no origin server answered it.
+    pub(super) no_answer: Option<NoAnswer>,
     span_id: [u8; 8],
     attempt_from_us: u64,
     pub(super) attempts: Vec<Attempt>,
@@ -117,6 +119,7 @@ impl OnTheWay {
             asked: None,
             asked_again: false,
             receipt: None,
+            no_answer: None,
             span_id: [0; 8],
             attempt_from_us: 0,
             attempts: Vec::new(),
@@ -218,7 +221,11 @@ impl OnTheWay {
         let again = self.failure.map(SendError::ended);
         if again.is_some_and(topology::takes_from_budget) && self.retry.is_none() {
             let wait_ms = node.config.timeouts.budget_ms(node.config.role);
-            self.retry = retries::enter(node, false, wait_ms).await;
+            let pool = &self.request.site.config.pool.name;
+            self.retry = match target.is_cut_off(node, pool, node.now_ms()) {
+                true => retries::enter_at_once(node),
+                false => retries::enter(node, false, wait_ms).await,
+            };
             if self.retry.is_none() {
                 self.targets = Vec::new().into_iter();
                 return Err(of_upstream(ErrorType::ConnectError, "no room to ask again"));
@@ -300,11 +307,13 @@ impl OnTheWay {
 
     /// Verifies the answer and takes the control fields off it. What an unsafe
     /// method changed is no longer stored; what it answered may be from now on.
+    /// `whole` says that all of the request is still here, to be sent again.
     pub(super) fn accept(
         &mut self,
         node: &Arc<Node>,
         status: StatusCode,
         fields: &mut HeaderMap,
+        whole: bool,
     ) -> Result<()> {
         let mut age_ms = None;
         if !framing_is_sound(fields) {
@@ -316,6 +325,7 @@ impl OnTheWay {
             match control::verify_response(status, fields, receipt, keyring, node.now_ms()) {
                 Ok(result) => {
                     control::strip(fields);
+                    self.heed(node, status, &result, whole)?;
                     age_ms = result.age_ms;
                     if let Some(date_s) = result.date_s {
                         fields.insert(DATE, http_cache::date::format(date_s.saturating_mul(1000)));
@@ -351,6 +361,38 @@ impl OnTheWay {
         Ok(())
     }
 
+    /// Takes note of what an upper tier says of its way to the origin. An error: it
+    /// says that no origin server answered it, and there is another way to go.
+    fn heed(
+        &mut self,
+        node: &Node,
+        status: StatusCode,
+        result: &TierResult,
+        whole: bool,
+    ) -> Result<()> {
+        let now_ms = node.now_ms();
+        if let Some(target) = &self.target {
+            let pool = &self.request.site.config.pool.name;
+            target.learn(node, now_ms, pool, &result.outcome);
+        }
+        self.no_answer = NoAnswer::of(&result.outcome);
+        let Some(said) = self.no_answer else {
+            return Ok(());
+        };
+        let failure = SendError::NoAnswer(said, status);
+        if !(whole && self.has_another() && self.may_ask_again(failure.ended())) {
+            return Ok(());
+        }
+        // The upper tier itself is well.
+        if let Some(target) = &self.target {
+            target.report(node, now_ms, Ok(()));
+        }
+        // Its other addresses are the same node.
+        self.peers = Vec::new().into_iter();
+        self.failed(node, failure, false);
+        Err(of_upstream(NO_ANSWER, "no origin server answered it"))
+    }
+
     /// The connection is no request any more: it speaks another protocol, and its
     /// number is bounded by that of visitors.
     fn was_upgraded(&mut self) {
@@ -383,6 +425,8 @@ impl OnTheWay {
         let name = target.name(node);
         let result = match failure {
             None => observe::UpstreamResult::Ok,
+            // It answered us.
+            Some(SendError::NoAnswer(..)) => observe::UpstreamResult::Ok,
             Some(SendError::Unverified | SendError::Refused) => observe::UpstreamResult::Unverified,
             Some(failure) if failure.is_timeout() => observe::UpstreamResult::Timeout,
             Some(_) => observe::UpstreamResult::Error,

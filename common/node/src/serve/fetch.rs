@@ -137,7 +137,9 @@ async fn board(
             }
             // What was asked without this visitor's cookies and is not everybody's
             // is not this visitor's either.
-            if !fetched.shared && (!leads || dropped_cookies) {
+            // That nobody answers is for everybody: each would only find it out again.
+            let is_everybodys = fetched.shared || fetched.no_answer.is_some();
+            if !is_everybodys && (!leads || dropped_cookies) {
                 return Boarding::NotForUs;
             }
             if !leads && !fetched.matches(&request.fields, policy) {
@@ -210,6 +212,7 @@ async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
             let failure = Failure {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 error: ProxyError::new("http_response_timeout", "no answer in time"),
+                no_answer: None,
             };
             failed(node, request, fetch, &failure, flight)
         }
@@ -369,6 +372,7 @@ fn whole(
             detail: fetched.detail.unwrap_or("").into(),
             flight: (outcome != Outcome::Collapsed).then_some(passenger.flight),
             age_ms: Some(fetched.facts.age_ms(node.now_ms())),
+            no_answer: fetched.no_answer,
             ..Story::new(outcome)
         },
     }
@@ -398,8 +402,8 @@ fn failed(
     failure: &Failure,
     flight: Option<Arc<Flight>>,
 ) -> Answer {
-    let mut answer = stale(node, request, fetch, None)
-        .unwrap_or_else(|| Answer::error(node, failure.status, &failure.error));
+    let mut answer =
+        stale(node, request, fetch, None).unwrap_or_else(|| Answer::failure(node, failure));
     if let Head::Built { fields, .. } = &mut answer.head {
         let cache_status = CacheStatus {
             forward: Some(fetch.why),

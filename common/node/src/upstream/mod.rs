@@ -1,5 +1,6 @@
 //! Whom this node asks: their connections, their health, and one way to send.
 
+mod behind;
 pub(crate) mod probe;
 pub(crate) mod resolve;
 pub(crate) mod send;
@@ -22,6 +23,7 @@ use topology::{Candidates, Failure, Health, HealthRules, Latency, Pool, State, T
 
 use crate::certificates::Kept;
 use crate::state::Node;
+use behind::Behind;
 use resolve::Resolver;
 use send::SendError;
 use tls::PeerTls;
@@ -57,6 +59,8 @@ pub(crate) struct Upper {
     pub(crate) config: config::UpperTier,
     pub(crate) tls: Option<Arc<Kept<PeerTls>>>,
     health: Mutex<Watched>,
+    /// How it gets to the origins behind it.
+    behind: Behind,
     /// How long it takes to answer.
     pub(crate) latency: Mutex<Latency>,
     /// What may be under way there.
@@ -139,6 +143,7 @@ impl Upstreams {
                 config: upper.clone(),
                 tls: tls.map(Arc::new),
                 health: Mutex::new(Watched::new(rules)),
+                behind: Behind::new(rules),
                 latency: Mutex::default(),
                 seats: Arc::new(Semaphore::new(upper.in_flight_max)),
             });

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use control::SealedRequest;
+use control::{NoAnswer, SealedRequest};
 use http::header::TRANSFER_ENCODING;
 use http::{HeaderMap, StatusCode};
 use pingora_core::protocols::http::v1::client::HttpSession;
@@ -47,6 +47,9 @@ pub(crate) enum SendError {
     /// The upper tier would not take this one request, and said so with that
     /// status.
     Declined(StatusCode),
+    /// The upper tier says, under its signature and with that status, that no origin
+    /// server answered it.
+    NoAnswer(NoAnswer, StatusCode),
     /// As many go to the origin itself as the site allows, and as many wait.
     DirectFull,
     /// As many are at the origin as its pool allows, and as many wait.
@@ -73,6 +76,7 @@ impl SendError {
             Self::Unverified => "unverified",
             Self::Refused => "refused",
             Self::Declined(_) => "declined",
+            Self::NoAnswer(said, _) => said.as_str(),
             Self::DirectFull => "direct_full",
             Self::OriginFull => "origin_full",
             Self::UpperFull => "upper_full",
@@ -97,6 +101,7 @@ impl SendError {
                 | StatusCode::URI_TOO_LONG
                 | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             ) => status,
+            Self::NoAnswer(_, status) => status,
             Self::DirectFull | Self::OriginFull | Self::UpperFull => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -117,7 +122,9 @@ impl SendError {
             Self::Closed | Self::Garbage => Some(Failure::Broken),
             Self::Unverified => Some(Failure::Unverified),
             Self::Refused => Some(Failure::Refused),
-            Self::Declined(_)
+            // For its way on to the origin that is another matter.
+            Self::NoAnswer(..)
+            | Self::Declined(_)
             | Self::DirectFull
             | Self::OriginFull
             | Self::UpperFull
@@ -136,14 +143,41 @@ impl SendError {
             | Self::OriginFull
             | Self::UpperFull
             | Self::Ours => Ended::NothingSent,
+            Self::NoAnswer(NoAnswer::Unreached, _) => Ended::Unreached,
             Self::WriteTimeout
             | Self::FirstByteTimeout
             | Self::ReadTimeout
             | Self::Closed
-            | Self::Garbage => Ended::Unanswered,
+            | Self::Garbage
+            | Self::NoAnswer(NoAnswer::Unanswered, _) => Ended::Unanswered,
             Self::Unverified => Ended::Unverified,
             Self::Refused => Ended::Refused,
             Self::Declined(_) => Ended::Declined,
+        }
+    }
+
+    /// What it lets this node say of the origins that it asks for others, where it is
+    /// the last there was to try. None: nothing that another node would not find too.
+    /// What is not HTTP is an answer of an origin's in its way, and what found no place
+    /// is bound by one that holds for all.
+    pub(crate) fn no_answer(self) -> Option<NoAnswer> {
+        match self {
+            Self::Dns | Self::Tls | Self::ConnectRefused | Self::ConnectTimeout => {
+                Some(NoAnswer::Unreached)
+            }
+            Self::WriteTimeout
+            | Self::FirstByteTimeout
+            | Self::ReadTimeout
+            | Self::Closed
+            | Self::Unverified
+            | Self::Refused => Some(NoAnswer::Unanswered),
+            Self::NoAnswer(said, _) => Some(said),
+            Self::Garbage
+            | Self::Declined(_)
+            | Self::DirectFull
+            | Self::OriginFull
+            | Self::UpperFull
+            | Self::Ours => None,
         }
     }
 
@@ -160,6 +194,7 @@ impl SendError {
             Self::Closed => "connection_terminated",
             Self::Garbage | Self::Unverified | Self::Refused => "http_protocol_error",
             Self::Declined(_) => "http_request_error",
+            Self::NoAnswer(..) => "destination_unavailable",
             Self::DirectFull | Self::OriginFull | Self::UpperFull => "connection_limit_reached",
             Self::Ours => "proxy_internal_error",
         };
@@ -180,6 +215,8 @@ impl SendError {
             Self::Unverified => "tier-result does not verify",
             Self::Refused => "it refused our tier-control",
             Self::Declined(_) => "it would not take this request",
+            Self::NoAnswer(NoAnswer::Unreached, _) => "it reaches no server of the origin",
+            Self::NoAnswer(NoAnswer::Unanswered, _) => "no server of the origin answers it",
             Self::DirectFull => {
                 "no upper tier answers, and `direct_in_flight_max` fetches are under way here"
             }

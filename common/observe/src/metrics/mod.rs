@@ -75,6 +75,7 @@ pub struct Metrics {
     shed: Counter,
     hedges: Family<Word, Counter>,
     upper_tier_full: Family<Peer, Counter>,
+    upper_tier_unreached: Family<Peer, Counter>,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
     store_objects: Gauge,
@@ -346,6 +347,14 @@ impl Metrics {
     pub fn upper_tier_full(&self, peer: &str) {
         let peer = self.peers.label(peer);
         self.upper_tier_full.get_or_create(&Peer { peer }).inc();
+    }
+
+    /// An upper tier said that no server of an origin answered it.
+    pub fn upper_tier_unreached(&self, peer: &str) {
+        let peer = self.peers.label(peer);
+        self.upper_tier_unreached
+            .get_or_create(&Peer { peer })
+            .inc();
     }
 
     /// An upper tier was late, and another one's store was asked; `end` is a word of the

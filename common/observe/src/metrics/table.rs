@@ -189,6 +189,12 @@ pub(super) fn metrics() -> Metrics {
             "Requests that passed over an upper tier with `in_flight_max` requests under \
              way, and took the next way. It is too slow, or too much is asked of it",
         ),
+        upper_tier_unreached: t.zero(
+            "upper_tier_unreached",
+            "Answers in which an upper tier said that no server of an origin answered it; \
+             the requests took the next way. Look at the way from that node to the \
+             origin, and at the origin if all of them say so",
+        ),
         hedges: t.words(
             "hedges",
             "Requests that an upper tier answered late and that asked another one's \

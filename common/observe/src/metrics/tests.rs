@@ -109,6 +109,7 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.shed();
     metrics.hedge("won");
     metrics.upper_tier_full("upper-1");
+    metrics.upper_tier_unreached("upper-1");
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
     metrics.connection_opened();
@@ -202,6 +203,10 @@ fn everything_told_is_shown_under_its_name() {
         ("headwater_shed_total", 1.0),
         (r#"headwater_hedges_total{end="won"}"#, 1.0),
         (r#"headwater_upper_tier_full_total{peer="upper-1"}"#, 1.0),
+        (
+            r#"headwater_upper_tier_unreached_total{peer="upper-1"}"#,
+            1.0,
+        ),
         (
             r#"headwater_origin_held_total{pool="shop",then="refused"}"#,
             1.0,

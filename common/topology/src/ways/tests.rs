@@ -15,6 +15,7 @@ fn asked(topology: Topology<'_>, candidates: &Candidates, states: &[State], dire
         key: &KEY,
         candidates,
         states,
+        reaches: &[],
         direct_allowed: direct,
         stale_may_serve: false,
     })
@@ -29,6 +30,7 @@ fn one_that_is_warming_takes_its_share_of_the_keys() {
             key,
             candidates: &candidates,
             states,
+            reaches: &[],
             direct_allowed: false,
             stale_may_serve: false,
         };
@@ -166,11 +168,138 @@ fn states_decide_who_is_asked_and_the_key_in_which_order() {
                 key: &KEY,
                 candidates: &candidates,
                 states: &states,
+                reaches: &[],
                 direct_allowed,
                 stale_may_serve,
             });
             assert_eq!(got, want, "{by_rank:?}, direct {direct_allowed}");
         }
+    }
+}
+
+#[test]
+fn who_is_cut_off_from_the_origin_is_asked_after_the_others() {
+    const U: State = State::Up;
+    const D: State = State::Down { until_ms: 1 };
+    const O: Option<usize> = None;
+    // States of the upper tiers and of their ways to the origin, by rank; then the ways
+    // by rank: where the origin is allowed, where it is not, and where something stale
+    // stands in instead.
+    type Ranks = &'static [Option<usize>];
+    type Case = ([State; 3], [State; 3], Ranks, Ranks, Ranks);
+    let cases: &[Case] = &[
+        (
+            [U, U, U],
+            [D, U, U],
+            &[Some(1), Some(2), Some(0), O],
+            &[Some(1), Some(2), Some(0)],
+            &[Some(1), Some(2), Some(0)],
+        ),
+        (
+            [U, U, D],
+            [D, U, U],
+            &[Some(1), Some(0), O],
+            &[Some(1), Some(0), Some(2)],
+            &[Some(1), Some(0)],
+        ),
+        // Where all are, the first may have it in store, and for the others an error
+        // would be certain.
+        (
+            [U, U, U],
+            [D, D, D],
+            &[Some(0), O],
+            &[Some(0), Some(1), Some(2)],
+            &[Some(0), Some(1), Some(2)],
+        ),
+        (
+            [D, U, D],
+            [U, D, U],
+            &[Some(1), O],
+            &[Some(1), Some(0), Some(2)],
+            &[Some(1)],
+        ),
+        // It is down whatever it reached before.
+        (
+            [D, U, U],
+            [D, D, U],
+            &[Some(2), Some(1), O],
+            &[Some(2), Some(1), Some(0)],
+            &[Some(2), Some(1)],
+        ),
+    ];
+    let candidates = three();
+    let order = candidates.order(&KEY);
+    for (tiers, ways_on, direct, indirect, stale) in cases {
+        let (mut states, mut reaches) = (vec![U; 3], vec![U; 3]);
+        for rank in 0..3 {
+            states[order[rank]] = tiers[rank];
+            reaches[order[rank]] = ways_on[rank];
+        }
+        for (direct_allowed, stale_may_serve, want) in [
+            (true, false, direct),
+            (true, true, direct),
+            (false, false, indirect),
+            (false, true, stale),
+        ] {
+            let want: Ways = want
+                .iter()
+                .map(|rank| rank.map_or(Way::Origin, |rank| Way::Upper(order[rank])))
+                .collect();
+            let got = ways(&Question {
+                topology: Topology::Hash,
+                key: &KEY,
+                candidates: &candidates,
+                states: &states,
+                reaches: &reaches,
+                direct_allowed,
+                stale_may_serve,
+            });
+            assert_eq!(got, want, "{tiers:?} {ways_on:?}, direct {direct_allowed}");
+        }
+    }
+}
+
+#[test]
+fn the_way_on_from_an_upper_tier_is_tried_by_one_request() {
+    const U: State = State::Up;
+    const T: State = State::Trial;
+    // States of the upper tiers and of their ways to the origin, by rank; whether the
+    // claim succeeds, None where nothing is to be claimed; the ways by rank.
+    type Case = ([State; 3], [State; 3], Option<bool>, &'static [usize]);
+    let cases: &[Case] = &[
+        ([U, U, U], [T, U, U], Some(true), &[0, 1, 2]),
+        ([U, U, U], [T, U, U], Some(false), &[1, 2, 0]),
+        ([U, U, U], [U, T, U], None, &[0, 1, 2]),
+        ([U, U, U], [T, T, T], Some(false), &[1, 2, 0]),
+        ([T, U, U], [T, U, U], Some(true), &[0, 1, 2]),
+        ([T, U, U], [T, U, U], Some(false), &[1, 2]),
+    ];
+    let candidates = three();
+    let order = candidates.order(&KEY);
+    for (tiers, ways_on, claim, want) in cases {
+        let (mut states, mut reaches) = (vec![U; 3], vec![U; 3]);
+        for rank in 0..3 {
+            states[order[rank]] = tiers[rank];
+            reaches[order[rank]] = ways_on[rank];
+        }
+        let question = Question {
+            topology: Topology::Hash,
+            key: &KEY,
+            candidates: &candidates,
+            states: &states,
+            reaches: &reaches,
+            direct_allowed: false,
+            stale_may_serve: true,
+        };
+        let mut claimed = None;
+        let got = ways_with_trial(&question, |position| {
+            claimed = Some(position);
+            claim.unwrap()
+        });
+        let want: Ways = want.iter().map(|rank| Way::Upper(order[*rank])).collect();
+        assert_eq!(got, want, "{tiers:?} {ways_on:?}, claim {claim:?}");
+        let first = claim.map(|_| order[0]);
+        assert_eq!(claimed, first, "{tiers:?} {ways_on:?}");
     }
 }
 
@@ -187,6 +316,7 @@ fn one_upper_tier_holds_everything_of_an_origin() {
             key: &key,
             candidates: &candidates,
             states: &[],
+            reaches: &[],
             direct_allowed: true,
             stale_may_serve: false,
         });
@@ -301,6 +431,7 @@ fn a_trial_is_claimed_by_one_whose_first_choice_it_is() {
             key: &KEY,
             candidates: &candidates,
             states: &states,
+            reaches: &[],
             direct_allowed: false,
             stale_may_serve: true,
         };
@@ -315,20 +446,23 @@ fn a_trial_is_claimed_by_one_whose_first_choice_it_is() {
     }
 }
 
+fn some_states() -> impl Strategy<Value = Vec<State>> {
+    let state = prop_oneof![
+        Just(State::Up),
+        Just(State::Trial),
+        any::<u64>().prop_map(|until_ms| State::Down { until_ms }),
+    ];
+    prop::collection::vec(state, 0..16)
+}
+
 proptest! {
     #[test]
     fn there_is_always_a_way_and_none_twice(
         key: [u8; 16],
         hash: bool,
         count in 0_usize..12,
-        states in prop::collection::vec(
-            prop_oneof![
-                Just(State::Up),
-                Just(State::Trial),
-                any::<u64>().prop_map(|until_ms| State::Down { until_ms }),
-            ],
-            0..16,
-        ),
+        states in some_states(),
+        reaches in some_states(),
         direct_allowed: bool,
         stale_may_serve: bool,
     ) {
@@ -340,6 +474,7 @@ proptest! {
             key: &key,
             candidates: &candidates,
             states: &states,
+            reaches: &reaches,
             direct_allowed,
             stale_may_serve,
         });
