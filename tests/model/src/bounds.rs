@@ -53,6 +53,7 @@ impl Bounds {
             faults: 0,
             crashes: 0,
             cuts: 0,
+            cut_offs: 0,
             steps: 0,
             purges: 0,
             outages: 0,

@@ -32,18 +32,23 @@ impl Tiers {
         }
         let direct_allowed = self.direct_allowed(state, stored);
         let at_ms = BEGIN_MS + u64::from(now_ms);
-        let health = &mut state.edges[usize::from(edge)].health;
-        let states: Vec<Health> = health.iter().map(|health| health.state(at_ms)).collect();
+        let from = &mut state.edges[usize::from(edge)];
+        let (health, reaches) = (&mut from.health, &mut from.reaches);
+        let states = health.each_ref().map(|health| health.state(at_ms));
+        let ways_on = reaches.each_ref().map(|reach| reach.state(at_ms));
         let question = Question {
             topology: Topology::Hash,
             key: &digest(errand).0,
             candidates: &self.candidates,
             states: &states,
-            reaches: &[],
+            reaches: &ways_on,
             direct_allowed,
             stale_may_serve: stored.is_some() && state.site.serves_stale(),
         };
-        let ways = ways_with_trial(&question, |upper| health[upper].begin_trial(at_ms));
+        let ways = ways_with_trial(&question, |upper| {
+            (states[upper] != Health::Trial || health[upper].begin_trial(at_ms))
+                && (ways_on[upper] != Health::Trial || reaches[upper].begin_trial(at_ms))
+        });
         let down = (0..)
             .zip(&state.uppers)
             .filter(|(_, upper)| !upper.answers());
@@ -180,6 +185,18 @@ impl Tiers {
                 let back = health.on_success(now_ms) == Transition::CameUp;
                 state.just.see_if(back, Shown::CAME_BACK);
                 state.just.see_if(!genuine, Shown::BELIEVED_FALSE);
+                let reach = &mut from.reaches[usize::from(ask.to)];
+                if learned.no_answer {
+                    reach.on_failure(now_ms, Failure::Connect);
+                    self.ended(state, edge, Ended::Unreached);
+                    return;
+                }
+                if !learned.stored {
+                    reach.on_success(now_ms);
+                }
+                let walk = from.walk.as_ref();
+                let past = walk.is_some_and(|walk| walk.ended == Some(Ended::Unreached));
+                state.just.see_if(past, Shown::PAST_CUT_OFF);
                 state.just.see(Shown::ANSWERED);
                 learned
             }
@@ -208,7 +225,7 @@ impl Tiers {
                 };
                 self.deliver(state, edge, key, object, learned.public);
             }
-            // The origin's error is final, and so is the answer to an order.
+            // What is no content is final, and so is the answer to an order.
             (Errand::Read(_), _) => self.fail(state, edge),
             (Errand::Order(_), _) => state.edges[usize::from(edge)].walk = None,
         }

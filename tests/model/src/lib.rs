@@ -184,6 +184,10 @@ impl Tiers {
                 sometimes::<{ Shown::EXPIRED }>("an old request is refused"),
             ),
             (
+                left.cut_offs > 0,
+                sometimes::<{ Shown::PAST_CUT_OFF }>("a way leads past one that is cut off"),
+            ),
+            (
                 left.orders > 0 && faults,
                 sometimes::<{ Shown::NOT_REPEATED }>("an order is not repeated"),
             ),

@@ -77,8 +77,10 @@ pub enum Answer {
         ask: Ask,
         /// Who answers.
         by: u8,
-        /// Whether it is what was wanted, and no error.
+        /// Whether it is what was wanted; else it says that the origin was not reached.
         good: bool,
+        /// Whether it came from what was stored.
+        stored: bool,
         /// Key and version of the content; None for an error, and for an order.
         content: Option<(u8, u8)>,
         /// Whether everybody may have it.
@@ -111,6 +113,8 @@ pub struct Upper {
     pub up: bool,
     /// Whether nobody reaches it.
     pub cut: bool,
+    /// Whether it does not reach the origin.
+    pub cut_off: bool,
     /// When it was started, milliseconds since the beginning.
     pub started_ms: u32,
     /// The keys it holds.
@@ -157,6 +161,8 @@ pub struct Edge {
     pub ring: Ring,
     /// What it knows of the upper tiers.
     pub health: [Health; NODES],
+    /// What it knows of their ways to the origin.
+    pub reaches: [Health; NODES],
     /// What it stores, by key.
     pub stored: [Option<Object>; KEYS],
     /// When each key was last purged here, milliseconds since the beginning; 0: never.
@@ -182,6 +188,8 @@ pub struct Left {
     pub crashes: u8,
     /// Times that nobody reaches an upper tier, which goes on running.
     pub cuts: u8,
+    /// Times that an upper tier alone does not reach the origin.
+    pub cut_offs: u8,
     /// Times that [`crate::STEP_MS`] pass.
     pub steps: u8,
     /// Changes of the object with key 0 at the origin, each with a purge at an edge.
@@ -306,6 +314,9 @@ impl Shown {
     /// An edge did not store what was purged while it was fetched.
     pub const LATE_NOT_STORED: u32 = 1 << 29;
 
+    /// A way was taken past an upper tier that does not reach the origin.
+    pub const PAST_CUT_OFF: u32 = 1 << 30;
+
     /// Adds what was seen.
     pub fn see(&mut self, what: u32) {
         self.0 |= what;
@@ -331,6 +342,7 @@ impl Upper {
         Self {
             up: true,
             cut: false,
+            cut_off: false,
             started_ms: now_ms,
             ring,
             stored: [None; KEYS],
@@ -359,6 +371,7 @@ impl Edge {
         Self {
             ring: Ring::Old,
             health: std::array::from_fn(|_| Health::new(RULES)),
+            reaches: std::array::from_fn(|_| Health::new(RULES)),
             stored: [None; KEYS],
             purged_ms: [0; KEYS],
             floor: [0; KEYS],

@@ -37,6 +37,10 @@ pub enum Action {
     Cut(u8),
     /// It is reached again.
     Mend(u8),
+    /// An upper tier does not reach the origin any more.
+    CutOff(u8),
+    /// It does again.
+    Reach(u8),
     /// Time passes while nobody waits.
     Pass,
     /// The object with key 0 changes at the origin, and is then purged at an edge.
@@ -93,6 +97,13 @@ impl Tiers {
             }
             if cut {
                 actions.push(Action::Mend(upper));
+            }
+            let cut_off = state.upper(upper).cut_off;
+            if !cut_off && state.left.cut_offs > 0 {
+                actions.push(Action::CutOff(upper));
+            }
+            if cut_off {
+                actions.push(Action::Reach(upper));
             }
         }
         let waiting = state.edges.iter().any(|edge| edge.walk.is_some());
@@ -277,6 +288,11 @@ impl Tiers {
                 state.excuse(u8::MAX);
             }
             Action::OriginUp => state.origin_up = true,
+            Action::CutOff(at) => {
+                state.left.cut_offs -= 1;
+                state.uppers[usize::from(at)].cut_off = true;
+            }
+            Action::Reach(at) => state.uppers[usize::from(at)].cut_off = false,
             Action::TurnUpper(at) => {
                 let upper = &mut state.uppers[usize::from(at)];
                 upper.ring = match upper.ring {
@@ -297,10 +313,13 @@ impl Tiers {
 
     fn crash(&self, state: &mut State, at: u8) {
         state.left.crashes -= 1;
-        let Upper { ring, cut, .. } = *state.upper(at);
+        let Upper {
+            ring, cut, cut_off, ..
+        } = *state.upper(at);
         state.uppers[usize::from(at)] = Upper {
             up: false,
             cut,
+            cut_off,
             ..Upper::started(0, ring)
         };
         self.lost(state, at);

@@ -58,16 +58,19 @@ impl Tiers {
                 (content.is_some(), content)
             }
             Errand::Order(number) => {
-                if state.origin_up {
+                let reached = state.origin_up && !state.upper(at).cut_off;
+                if reached {
                     state.executed[usize::from(number)] += 1;
                 }
-                (state.origin_up, None)
+                (reached, None)
             }
         };
+        let stored = state.just.has(Shown::TIER_HIT);
         Answer::Signed {
             ask: *ask,
             by: at,
             good,
+            stored,
             content,
             public: matches!(ask.errand, Errand::Read(key) if self.is_public(key)),
             at_ms: now_ms,
@@ -101,12 +104,14 @@ impl Tiers {
         Ok(Arc::clone(verified))
     }
 
-    /// What an upper tier has for a key, or fetches. None: its origin is down.
+    /// What an upper tier has for a key, or fetches. None: it does not reach
+    /// the origin.
     fn look_up(&self, state: &mut State, verified: &Verified, key: u8, at: u8) -> Option<(u8, u8)> {
         let now_ms = state.now_ms;
         let public = self.is_public(key);
         let (version, origin_up) = (state.versions[usize::from(key)], state.origin_up);
         let upper = &mut state.uppers[usize::from(at)];
+        let reached = origin_up && !upper.cut_off;
         let known_ms = &mut upper.purged_ms[usize::from(key)];
         let epoch = verified.block().epoch;
         let purged_ms = control::epoch::heard(epoch, now_ms.into(), *known_ms);
@@ -120,7 +125,7 @@ impl Tiers {
             return Some((object.key, object.version));
         }
         state.just.see_if(fresh.is_some(), Shown::EPOCH_HEEDED);
-        if !origin_up {
+        if !reached {
             return None;
         }
         if public {

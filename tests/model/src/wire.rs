@@ -12,8 +12,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use control::{
-    ControlBlock, KeyDigest, Keyring, Outgoing, Reason, Received, Rejection, Scheme, SealedRequest,
-    TierResult, TraceIds, Verified,
+    ControlBlock, KeyDigest, Keyring, NoAnswer, Outgoing, Reason, Received, Rejection, Scheme,
+    SealedRequest, TierResult, TraceIds, Verified,
 };
 use http::header::{CACHE_CONTROL, ETAG, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
@@ -109,6 +109,10 @@ struct Head {
 pub struct Learned {
     /// Whether it is content, and no error.
     pub good: bool,
+    /// It says that the upper tier did not reach the origin.
+    pub no_answer: bool,
+    /// It came from what was stored there.
+    pub stored: bool,
     /// Which content it is, and its version.
     pub content: Option<(u8, u8)>,
     /// Whether it may be stored for everybody.
@@ -274,7 +278,7 @@ impl Wire {
                 .expect("a request to an upper tier has a receipt");
             let now_ms = self.edge_ms(ask.edge, now_ms);
             control::verify_response(status, &fields, receipt, self.ring(ring), now_ms)
-                .map(|_| learn(status, &fields))
+                .map(|result| learn(status, &fields, &result))
                 .map_err(|rejection| distrust(&rejection, &fields))
         })
     }
@@ -290,6 +294,7 @@ impl Wire {
                 ask,
                 by,
                 good,
+                stored,
                 content,
                 public,
                 at_ms,
@@ -307,7 +312,12 @@ impl Wire {
                 let result = TierResult {
                     version: control::VERSION,
                     node: UPPERS[usize::from(*by)].to_owned(),
-                    outcome: "miss".to_owned(),
+                    outcome: match (good, stored) {
+                        (true, true) => "hit",
+                        (true, false) => "miss",
+                        (false, _) => NoAnswer::Unreached.as_str(),
+                    }
+                    .to_owned(),
                     age_ms: Some(0),
                     date_s: None,
                     epoch: 0,
@@ -380,7 +390,7 @@ fn tag(key: u8, version: u8) -> HeaderValue {
     HeaderValue::try_from(format!("\"{key}.{version}\"")).expect("digits are visible ASCII")
 }
 
-fn learn(status: StatusCode, fields: &HeaderMap) -> Learned {
+fn learn(status: StatusCode, fields: &HeaderMap, result: &TierResult) -> Learned {
     let text = |name| {
         fields
             .get(name)
@@ -392,6 +402,8 @@ fn learn(status: StatusCode, fields: &HeaderMap) -> Learned {
     });
     Learned {
         good: status.is_success(),
+        no_answer: NoAnswer::of(&result.outcome).is_some(),
+        stored: result.outcome == "hit",
         content,
         public: text(CACHE_CONTROL).is_some_and(|said| said.contains("max-age")),
     }

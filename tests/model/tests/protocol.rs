@@ -165,7 +165,6 @@ fn upper_tiers_that_go_and_come() {
                 crashes: 1,
                 cuts: 1,
                 steps: 1,
-                outages: 1,
                 ..Left::default()
             },
             stored: true,
@@ -173,6 +172,33 @@ fn upper_tiers_that_go_and_come() {
             ..Bounds::NOTHING
         },
     );
+}
+
+#[test]
+fn upper_tiers_that_are_cut_off_from_the_origin() {
+    let reads = Left {
+        reads: 2,
+        cut_offs: 2,
+        outages: 1,
+        ..Left::default()
+    };
+    let orders = Left {
+        reads: 1,
+        orders: 1,
+        steps: 1,
+        ..reads
+    };
+    for (who, left) in [("readers", reads), ("an order", orders)] {
+        check(
+            &format!("upper tiers that are cut off, with {who}"),
+            Bounds {
+                left,
+                stored: true,
+                sites: ALL_SITES,
+                ..Bounds::NOTHING
+            },
+        );
+    }
 }
 
 #[test]

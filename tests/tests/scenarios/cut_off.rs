@@ -1,6 +1,6 @@
 //! An upper tier that alone cannot reach the origin, and an origin that nobody reaches.
 
-use tests::{Client, Load, Origin, Reply, Topology, ask, get, until, within};
+use tests::{Client, Gate, Load, Origin, Reply, Topology, ask, get, until, within};
 
 /// Two upper tiers, and nothing to fall back to.
 async fn strict(origin: &Origin) -> Topology {
@@ -131,6 +131,32 @@ async fn what_may_have_been_executed_is_not_sent_by_another() {
     // A page is asked for by either, once each, and by nobody else.
     let answer = edge.get("/page").await;
     assert_eq!(answer.status, 502);
+    assert_eq!(origin.requests("/page").len(), 2);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_the_same_page_find_out_together() {
+    const VISITORS: usize = 40;
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    origin.always("/page", Reply::hang_up().held_at(&gate));
+    let topology = strict(&origin).await;
+    let edge = topology.edge(1);
+    let visitors: Vec<_> = (0..VISITORS)
+        .map(|_| {
+            let address = edge.address();
+            tokio::spawn(async move { Client::connect(address).await.ask(&get("/page")).await })
+        })
+        .collect();
+    gate.arrivals(1).await;
+    let all = VISITORS as u64;
+    edge.wait_for_metric("requests_in_flight", &[], all).await;
+    gate.open();
+    for visitor in visitors {
+        assert_eq!(visitor.await.unwrap().status, 502);
+    }
+    // Once by either upper tier, for all of them.
     assert_eq!(origin.requests("/page").len(), 2);
     topology.finish().await;
 }
