@@ -29,6 +29,9 @@ pub struct AutoRules {
     /// A time that was not measured for so long is worth measuring again,
     /// milliseconds.
     pub remeasure_ms: u64,
+    /// Between two requests that are sent to another than the first for its time's
+    /// sake, milliseconds.
+    pub measure_every_ms: u64,
 }
 
 impl Default for AutoRules {
@@ -39,6 +42,7 @@ impl Default for AutoRules {
             hold_ms: 30_000,
             samples_min: 5,
             remeasure_ms: 60_000,
+            measure_every_ms: 1_000,
         }
     }
 }
@@ -50,6 +54,8 @@ struct Measured {
     time_us: u64,
     samples: u32,
     last_ms: u64,
+    /// When a request was last sent there for its time's sake.
+    sent_ms: u64,
 }
 
 /// The choice for one origin.
@@ -61,6 +67,8 @@ pub struct Auto {
     runner_up: Option<usize>,
     /// Since when the first is beaten, Unix milliseconds.
     beaten_ms: Option<u64>,
+    /// When anybody was last asked for its time's sake, Unix milliseconds.
+    sent_ms: u64,
 }
 
 /// A measurement moves the smoothed time by one part in so many.
@@ -76,6 +84,7 @@ impl Auto {
             first: None,
             runner_up: None,
             beaten_ms: None,
+            sent_ms: 0,
         }
     }
 
@@ -98,8 +107,14 @@ impl Auto {
         (measured.samples >= self.rules.samples_min.max(1)).then_some(measured.time_us)
     }
 
-    /// Takes note of an answer: how long connecting took (0 on a connection that
-    /// stood), and how long the first byte then took. Returns whether another is first
+    /// How many measurements a candidate has.
+    #[must_use]
+    pub fn samples(&self, position: usize) -> u32 {
+        self.measured.get(position).map_or(0, |one| one.samples)
+    }
+
+    /// Takes note of an answer: how long a connection takes to make there, whether or
+    /// not this answer needed one, and how long the first byte then took. Returns whether another is first
     /// from now on.
     pub fn measure(
         &mut self,
@@ -129,17 +144,33 @@ impl Auto {
         self.decide(now_ms)
     }
 
-    /// Whom to measure next to the visitors' own requests: who was never measured often
-    /// enough, or not for a while. The one that waits longest.
-    #[must_use]
-    pub fn worth_measuring(&self, now_ms: u64) -> Option<usize> {
+    /// Whom to send a visitor's request to for the sake of its time, in place of the
+    /// first: who was not measured often enough, or not for a while, and of these the
+    /// one that waits longest. None while the last such request is not long ago, and
+    /// until there is a first. `may` says who can be asked.
+    pub fn begin_measuring(&mut self, now_ms: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        let within = |since_ms: u64, ms: u64| {
+            // A clock that was set back must not stop the measuring.
+            (since_ms..since_ms.saturating_add(ms)).contains(&now_ms)
+        };
+        let first = self.first?;
+        if within(self.sent_ms, self.rules.measure_every_ms) {
+            return None;
+        }
         let waiting = self.measured.iter().enumerate().filter(|(position, one)| {
-            let since = one.last_ms..one.last_ms.saturating_add(self.rules.remeasure_ms);
-            self.time_us(*position).is_none() || !since.contains(&now_ms)
+            let is_known = self.time_us(*position).is_some();
+            *position != first
+                && !(is_known && within(one.last_ms, self.rules.remeasure_ms))
+                && may(*position)
         });
-        waiting
-            .min_by_key(|(position, one)| (one.samples > 0, one.last_ms, *position))
-            .map(|(position, _)| position)
+        let next = waiting
+            .min_by_key(|(position, one)| (one.sent_ms, *position))
+            .map(|(position, _)| position)?;
+        self.sent_ms = now_ms;
+        if let Some(measured) = self.measured.get_mut(next) {
+            measured.sent_ms = now_ms;
+        }
+        Some(next)
     }
 
     /// The candidates: the first, the runner-up, then all others as `order` has them.
@@ -206,6 +237,7 @@ mod tests {
         hold_ms: 10_000,
         samples_min: 1,
         remeasure_ms: 60_000,
+        measure_every_ms: 1_000,
     };
 
     #[test]
@@ -254,17 +286,34 @@ mod tests {
     }
 
     #[test]
-    fn who_was_never_measured_is_measured_first() {
-        let mut auto = Auto::new(RULES, 3);
-        assert_eq!(auto.worth_measuring(0), Some(0));
-        auto.measure(0, 0, 1, 5);
-        assert_eq!(auto.worth_measuring(5), Some(1));
-        auto.measure(1, 0, 1, 6);
-        auto.measure(2, 0, 1, 7);
-        assert_eq!(auto.worth_measuring(60_004), None);
-        assert_eq!(auto.worth_measuring(60_005), Some(0));
-        // A clock that was set back.
-        assert_eq!(auto.worth_measuring(0), Some(0));
+    fn who_was_not_measured_for_a_while_is_sent_a_request() {
+        let mut auto = Auto::new(RULES, 4);
+        let anybody = |_: usize| true;
+        assert_eq!(
+            auto.begin_measuring(5_000, anybody),
+            None,
+            "nobody is first"
+        );
+        auto.measure(1, 0, 1, 5_000);
+        // When; who may be asked; who then is.
+        let may: [fn(usize) -> bool; 2] = [|_| true, |at| at != 3];
+        for (now_ms, may, sent) in [
+            (5_000, may[0], Some(0)),
+            (5_999, may[0], None),
+            (6_000, may[0], Some(2)),
+            (7_000, may[1], Some(0)),
+            (8_000, may[0], Some(3)),
+            // A clock that was set back.
+            (10, may[0], Some(2)),
+        ] {
+            let told = auto.begin_measuring(now_ms, may);
+            assert_eq!(told, sent, "at {now_ms}");
+        }
+        for at in [0, 2, 3] {
+            auto.measure(at, 0, 1, 9_000);
+        }
+        assert_eq!(auto.begin_measuring(68_999, anybody), None, "all are known");
+        assert_eq!(auto.begin_measuring(69_000, anybody), Some(2));
         assert!(!auto.measure(9, 0, 1, 8), "there is no such candidate");
     }
 

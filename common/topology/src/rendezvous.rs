@@ -99,6 +99,23 @@ impl Candidates {
         self.all.get(position).map(|candidate| candidate.tier)
     }
 
+    /// The same order with those of that tier in front: the others stand by.
+    pub(crate) fn first_of(&self, tier: Tier, order: Order) -> Order {
+        let (mut meant, mut others): (Order, Order) = order
+            .into_iter()
+            .partition(|position| self.tier(*position) == Some(tier));
+        meant.append(&mut others);
+        meant
+    }
+
+    /// Whether the one at a position stands by for sites that go over upper tiers
+    /// alone: it is a regional one, and there are others.
+    #[must_use]
+    pub fn stands_by(&self, position: usize) -> bool {
+        self.tier(position) == Some(Tier::Regional)
+            && self.all.iter().any(|one| one.tier == Tier::Upper)
+    }
+
     /// The order for one key, the digest of a primary key. Best first; every
     /// position occurs once.
     #[must_use]

@@ -37,36 +37,49 @@ pub enum Topology<'a> {
     Regional {
         /// The tier of the node that asks; None: it is an edge.
         asker: Option<Tier>,
+        /// Bounds what one is given, within its tier.
+        load: Option<Load<'a>>,
     },
-    /// Over the upper tier that is nearest to the origin, as measured.
-    Auto(&'a Auto),
+    /// Over the upper tier that is nearest to the origin, as measured; until somebody
+    /// was measured, as over a single one.
+    Auto {
+        /// What was measured for the origin.
+        auto: &'a Auto,
+        /// Digest of the origin's name.
+        origin: &'a [u8; 16],
+    },
 }
 
 impl Topology<'_> {
-    /// Whom a node of that tier may ask, best first, whatever their states.
+    /// Whom a node of that tier may ask, best first, whatever their states. Who is of
+    /// another tier than the site goes over stands by, behind all others.
     fn order(&self, key: &[u8; 16], candidates: &Candidates) -> Order {
+        let of = |tier, load: Option<&Load<'_>>| {
+            let mut order = candidates.order(key);
+            order.retain(|position| candidates.tier(*position) == Some(tier));
+            match load {
+                Some(load) => load.bound(candidates, order),
+                None => order,
+            }
+        };
+        let both = |first, second, load| {
+            let mut order = of(first, load);
+            order.append(&mut of(second, load));
+            order
+        };
         match self {
             Self::Off => Order::new(),
-            Self::Single { origin } => candidates.order(origin),
-            Self::Hash => candidates.order(key),
-            Self::Bounded(load) => load.bound(candidates, candidates.order(key)),
-            Self::Regional { asker } => {
-                let of = |tier| {
-                    let mut order = candidates.order(key);
-                    order.retain(|position| candidates.tier(*position) == Some(tier));
-                    order
-                };
-                match asker {
-                    None => {
-                        let mut order = of(Tier::Regional);
-                        order.append(&mut of(Tier::Upper));
-                        order
-                    }
-                    Some(Tier::Regional) => of(Tier::Upper),
-                    Some(Tier::Upper) => Order::new(),
-                }
+            Self::Single { origin } => candidates.first_of(Tier::Upper, candidates.order(origin)),
+            Self::Hash => candidates.first_of(Tier::Upper, candidates.order(key)),
+            Self::Bounded(load) => both(Tier::Upper, Tier::Regional, Some(load)),
+            Self::Regional { asker, load } => match asker {
+                None => both(Tier::Regional, Tier::Upper, load.as_ref()),
+                Some(Tier::Regional) => of(Tier::Upper, load.as_ref()),
+                Some(Tier::Upper) => Order::new(),
+            },
+            Self::Auto { auto, origin } => {
+                candidates.first_of(Tier::Upper, auto.rank(candidates.order(origin)))
             }
-            Self::Auto(auto) => auto.rank(candidates.order(key)),
         }
     }
 }

@@ -384,7 +384,7 @@ impl World {
             Plan::Single => Topology::Single {
                 origin: &self.origin_of[object as usize],
             },
-            Plan::Regional => Topology::Regional { asker },
+            Plan::Regional => Topology::Regional { asker, load: None },
             _ => Topology::Hash,
         };
         self.ask(region, object, topology)
@@ -395,6 +395,7 @@ impl World {
         let load = Load {
             requests: &self.recent[..known],
             percent,
+            free: 0,
         };
         self.ask(0, object, Topology::Bounded(load))
     }

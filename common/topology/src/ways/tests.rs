@@ -371,31 +371,107 @@ fn a_regional_tier_stands_between_edges_and_upper_tiers() {
         (Some(Upper), [U; 4], &[None]),
     ];
     for (asker, states, want) in cases {
-        let topology = Topology::Regional { asker };
+        let topology = Topology::Regional { asker, load: None };
         let ways = asked(topology, &candidates, &states, true);
         assert_eq!(tier(&ways), want, "{asker:?} {states:?}");
     }
     // Two edges of a region agree, and so do two regional tiers.
-    let order = |asker| asked(Topology::Regional { asker }, &candidates, &[], false);
+    let order = |asker| {
+        let topology = Topology::Regional { asker, load: None };
+        asked(topology, &candidates, &[], false)
+    };
     let below: Ways = order(None).into_iter().skip(2).collect();
     assert_eq!(below, order(Some(Regional)));
+}
+
+#[test]
+fn who_is_of_another_tier_stands_by() {
+    use Tier::{Regional, Upper};
+    let members = [("r-1", Regional), ("u-1", Upper), ("r-2", Regional)];
+    let candidates = Candidates::of(members.map(|(name, tier)| (name, 1, tier)));
+    let origin = &[3; 16];
+    let auto = &{
+        let mut auto = Auto::new(AutoRules::default(), 3);
+        for _ in 0..10 {
+            auto.measure(0, 0, 1, 0);
+        }
+        auto
+    };
+    let load = Load {
+        requests: &[0, 900, 0],
+        percent: 125,
+        free: 0,
+    };
+    for topology in [
+        Topology::Hash,
+        Topology::Single { origin },
+        Topology::Bounded(load),
+        Topology::Auto { auto, origin },
+    ] {
+        let ways = asked(topology, &candidates, &[], false);
+        assert_eq!((ways[0], ways.len()), (Way::Upper(1), 3), "{topology:?}");
+    }
+    let stand_by = [0, 1, 2].map(|at| candidates.stands_by(at));
+    assert_eq!(stand_by, [true, false, true]);
+    // Where there is nobody to stand by for, they are asked as any other.
+    let regional = Candidates::of([("r-1", 1, Regional), ("r-2", 1, Regional)]);
+    let hash = asked(Topology::Hash, &regional, &[], false);
+    let same = asked(Topology::Hash, &Candidates::new(["r-1", "r-2"]), &[], false);
+    assert_eq!((hash, regional.stands_by(0)), (same, false));
+}
+
+#[test]
+fn load_is_bounded_within_a_tier() {
+    use Tier::{Regional, Upper};
+    let members = [("r-1", Regional), ("u-1", Upper), ("r-2", Regional)];
+    let candidates = Candidates::of(members.map(|(name, tier)| (name, 1, tier)));
+    let free = asked(
+        Topology::Regional {
+            asker: None,
+            load: None,
+        },
+        &candidates,
+        &[],
+        false,
+    );
+    let Way::Upper(first) = free[0] else {
+        panic!("an edge asks a regional tier")
+    };
+    let mut requests = [0, 900, 0];
+    requests[first] = 3;
+    let load = Some(Load {
+        requests: &requests,
+        percent: 125,
+        free: 0,
+    });
+    let asker = None;
+    let bounded = asked(Topology::Regional { asker, load }, &candidates, &[], false);
+    // The upper tier's own load says nothing about the regional ones.
+    assert_eq!(bounded.as_slice(), [free[1], free[0], free[2]]);
 }
 
 #[test]
 fn the_nearest_is_asked_first_and_the_runner_up_next() {
     let candidates = three();
     let mut auto = Auto::new(AutoRules::default(), 3);
-    let hash = asked(Topology::Hash, &candidates, &[], true);
-    assert_eq!(asked(Topology::Auto(&auto), &candidates, &[], true), hash);
+    let origin = &[9; 16];
+    let single = asked(Topology::Single { origin }, &candidates, &[], true);
+    fn topology<'a>(auto: &'a Auto, origin: &'a [u8; 16]) -> Topology<'a> {
+        Topology::Auto { auto, origin }
+    }
+    assert_eq!(
+        asked(topology(&auto, origin), &candidates, &[], true),
+        single
+    );
     for _ in 0..10 {
         auto.measure(2, 1_000, 9_000, 0);
         auto.measure(0, 1_000, 19_000, 0);
     }
-    let ways = asked(Topology::Auto(&auto), &candidates, &[], true);
+    let ways = asked(topology(&auto, origin), &candidates, &[], true);
     let want = [Way::Upper(2), Way::Upper(0), Way::Upper(1), Way::Origin];
     assert_eq!(ways.as_slice(), want);
     let states = [State::Up, State::Up, State::Down { until_ms: 1 }];
-    let ways = asked(Topology::Auto(&auto), &candidates, &states, true);
+    let ways = asked(topology(&auto, origin), &candidates, &states, true);
     assert_eq!(ways[0], Way::Upper(0), "what is down is nobody's choice");
 }
 
