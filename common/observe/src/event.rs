@@ -79,6 +79,13 @@ pub enum Event {
         /// The origin's pool.
         pool: String,
     },
+    /// Another upper tier is nearest to an origin from now on.
+    NearestChanged {
+        /// The upper tier.
+        peer: String,
+        /// For which origin, and what was measured.
+        detail: String,
+    },
     /// Sites or keys were loaded anew and are in force.
     Reloaded {
         /// What was loaded.
@@ -156,6 +163,7 @@ impl Event {
             Event::UpperTierUp { .. } => "upper_tier_up",
             Event::UpperTierCutOff { .. } => "upper_tier_cut_off",
             Event::UpperTierReaches { .. } => "upper_tier_reaches",
+            Event::NearestChanged { .. } => "nearest_changed",
             Event::Reloaded { .. } => "reloaded",
             Event::ReloadFailed { .. } => "reload_failed",
             Event::KeyWarning { .. } => "key_warning",
@@ -243,6 +251,12 @@ impl Event {
                 detail: Some(pool),
                 ..NONE
             },
+            Event::NearestChanged { peer, detail } => EventLine {
+                message: "another upper tier is nearest and is asked first",
+                peer: Some(peer),
+                detail: Some(detail),
+                ..NONE
+            },
             Event::Reloaded { what } => EventLine {
                 message: "configuration reloaded",
                 detail: Some(what),
@@ -320,6 +334,7 @@ plain!(
         UpperTierUp { peer },
         UpperTierCutOff { peer, pool },
         UpperTierReaches { peer, pool },
+        NearestChanged { peer, detail },
         Reloaded { what },
         ReloadFailed { why },
         KeyWarning { key, why, remedy },

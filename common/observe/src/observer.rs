@@ -348,6 +348,7 @@ fn count_event(metrics: &Metrics, event: &Event) {
         Event::TierRefused { reason, peer } => metrics.tier_refused(reason, peer),
         Event::UpperTierDown { peer, .. } => metrics.upper_tier_up(peer, false),
         Event::UpperTierUp { peer } => metrics.upper_tier_up(peer, true),
+        Event::NearestChanged { .. } => metrics.nearest_changed(),
         Event::Reloaded { .. } => metrics.config_reloaded("ok"),
         Event::ReloadFailed { .. } => metrics.config_reloaded("failed"),
         Event::TookOver { .. } => metrics.handover("taken"),

@@ -109,6 +109,12 @@ pub(super) struct Pool {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WayTo {
+    pub(super) pool: Arc<str>,
+    pub(super) peer: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct HeldAt {
     pub(super) pool: Arc<str>,
     pub(super) then: &'static str,

@@ -25,7 +25,7 @@ use by_status::HttpDurations;
 pub(crate) use by_status::{BOUNDS_US, HttpSeries};
 use hot::Hot;
 use labels::{
-    Connection, Held, HeldAt, Peer, Peers, Pool, Refused, Rejected, Site, Upstream, Word,
+    Connection, Held, HeldAt, Peer, Peers, Pool, Refused, Rejected, Site, Upstream, WayTo, Word,
 };
 
 /// How long the control alert stays up after the last rejection or refusal.
@@ -76,6 +76,8 @@ pub struct Metrics {
     hedges: Family<Word, Counter>,
     upper_tier_full: Family<Peer, Counter>,
     upper_tier_unreached: Family<Peer, Counter>,
+    nearest: Family<WayTo, Gauge>,
+    nearest_changes: Counter,
     purges: Family<Word, Counter>,
     store_bytes: Gauge,
     store_objects: Gauge,
@@ -247,6 +249,24 @@ impl Metrics {
         self.upper_tier_up
             .get_or_create(&Peer { peer })
             .set(i64::from(up));
+    }
+
+    /// Whether an upper tier is the nearest to the origin of a pool.
+    pub fn nearest(&self, pool: &str, peer: &str, is_nearest: bool) {
+        let labels = WayTo {
+            pool: self.pools.label(pool),
+            peer: self.peers.label(peer),
+        };
+        self.nearest
+            .get_or_create(&labels)
+            .set(i64::from(is_nearest));
+    }
+
+    /// Another upper tier is nearest to some origin. Called by
+    /// [`Observer::event`](crate::Observer::event) for `NearestChanged`, so only to be
+    /// called where no such event is sent.
+    pub fn nearest_changed(&self) {
+        self.nearest_changes.inc();
     }
 
     /// A fill began and runs until the guard is dropped, however it ends.

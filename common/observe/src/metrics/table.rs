@@ -195,6 +195,18 @@ pub(super) fn metrics() -> Metrics {
              the requests took the next way. Look at the way from that node to the \
              origin, and at the origin if all of them say so",
         ),
+        nearest: t.zero(
+            "nearest",
+            "1 for the upper tier over which an origin pool is fastest, as this node \
+             measures it for sites with `topology = \"auto\"`, 0 for the others. The admin \
+             page /tiers says why",
+        ),
+        nearest_changes: t.zero(
+            "nearest_changes",
+            "How often another upper tier became the nearest to some origin, its first \
+             choice included. Each change meets a cold store; many are two upper tiers \
+             that are equally near, or one that stutters",
+        ),
         hedges: t.words(
             "hedges",
             "Requests that an upper tier answered late and that asked another one's \

@@ -110,6 +110,9 @@ fn touched() -> (Metrics, FillInFlight) {
     metrics.hedge("won");
     metrics.upper_tier_full("upper-1");
     metrics.upper_tier_unreached("upper-1");
+    metrics.nearest("shop", "upper-1", false);
+    metrics.nearest("shop", "upper-2", true);
+    metrics.nearest_changed();
     metrics.purge("purged");
     metrics.store_sizes(u64::MAX, 7, 9);
     metrics.connection_opened();
@@ -203,6 +206,9 @@ fn everything_told_is_shown_under_its_name() {
         ("headwater_shed_total", 1.0),
         (r#"headwater_hedges_total{end="won"}"#, 1.0),
         (r#"headwater_upper_tier_full_total{peer="upper-1"}"#, 1.0),
+        (r#"headwater_nearest{pool="shop",peer="upper-1"}"#, 0.0),
+        (r#"headwater_nearest{pool="shop",peer="upper-2"}"#, 1.0),
+        ("headwater_nearest_changes_total", 1.0),
         (
             r#"headwater_upper_tier_unreached_total{peer="upper-1"}"#,
             1.0,
