@@ -37,6 +37,18 @@ pub(crate) struct Wishes {
     pub(crate) probing: bool,
     /// Lines of every `[[upper_tier]]` table.
     pub(crate) towards_upper: String,
+    /// Lines of the `[[upper_tier]]` tables for the node of that name.
+    pub(crate) towards: Vec<(String, String)>,
+    /// Tables of every regional tier's file.
+    pub(crate) regional: String,
+}
+
+/// An upper tier that a node asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) is_regional: bool,
 }
 
 /// `sites.toml`: one site, unless the scenario wishes for others.
@@ -56,9 +68,10 @@ pub(crate) fn sites(wishes: &Wishes, servers: &[SocketAddr]) -> String {
     )
 }
 
-/// An upper tier's file, with the file of the sites that it knows.
-pub(crate) fn upper(wishes: &Wishes, name: &str, sites: &str, edges: &[String]) -> String {
-    let keys: Vec<_> = edges.iter().map(|edge| format!("\"{edge}.key\"")).collect();
+/// An upper tier's file, with the file of the sites that it knows; `keys` are the nodes
+/// whose keys it has.
+pub(crate) fn upper(wishes: &Wishes, name: &str, sites: &str, keys: &[String]) -> String {
+    let keys: Vec<_> = keys.iter().map(|node| format!("\"{node}.key\"")).collect();
     format!(
         "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"{sites}\"\n{}\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n{}\n\
@@ -74,8 +87,31 @@ pub(crate) fn upper(wishes: &Wishes, name: &str, sites: &str, edges: &[String]) 
     )
 }
 
-/// An edge's file; `uppers` are the names and addresses of whom it asks.
-pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)]) -> String {
+/// A regional tier's file; `keys` are the nodes whose keys it has, its own among them.
+pub(crate) fn regional(wishes: &Wishes, name: &str, keys: &[String], uppers: &[Way]) -> String {
+    upper(wishes, name, "sites.toml", keys) + &upper_tiers(wishes, uppers) + &wishes.regional
+}
+
+/// The tables of whom a node asks, and how often it probes them.
+fn upper_tiers(wishes: &Wishes, ways: &[Way]) -> String {
+    let mut text = String::new();
+    for way in ways {
+        let tier = if way.is_regional { "regional" } else { "upper" };
+        text += &format!(
+            "[[upper_tier]]\nname = \"{}\"\naddress = \"{}\"\ntier = \"{tier}\"\n{}\n",
+            way.name, way.address, wishes.towards_upper
+        );
+        let own = wishes.towards.iter().filter(|(name, _)| *name == way.name);
+        text.extend(own.map(|(_, lines)| format!("{lines}\n")));
+    }
+    if !wishes.probing {
+        text += "[health]\nprobe_ms = 0\n";
+    }
+    text
+}
+
+/// An edge's file; `uppers` are the upper tiers it asks.
+pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[Way]) -> String {
     let mut text = format!(
         "role = \"edge\"\nname = \"{name}\"\nsites = \"sites.toml\"\n{}\n\
          [[listen]]\naddress = \"127.0.0.1:0\"\n",
@@ -84,15 +120,7 @@ pub(crate) fn edge(wishes: &Wishes, name: &str, uppers: &[(String, SocketAddr)])
     for listener in &wishes.listeners {
         text += &format!("[[listen]]\naddress = \"127.0.0.1:0\"\n{listener}\n");
     }
-    for (upper, address) in uppers {
-        text += &format!(
-            "[[upper_tier]]\nname = \"{upper}\"\naddress = \"{address}\"\n{}\n",
-            wishes.towards_upper
-        );
-    }
-    if !wishes.probing {
-        text += "[health]\nprobe_ms = 0\n";
-    }
+    text += &upper_tiers(wishes, uppers);
     if !uppers.is_empty() {
         text += &format!("[keys]\nfiles = [\"{name}.key\"]\n");
     }

@@ -32,6 +32,7 @@ const DRAIN_S: u64 = 15;
 #[derive(Debug)]
 pub struct Topology {
     edges: Vec<TestNode>,
+    regionals: Vec<TestNode>,
     uppers: Vec<TestNode>,
     relays: Vec<Relay>,
     ways_on: Vec<Relay>,
@@ -70,6 +71,18 @@ impl Topology {
         &self.uppers[number - 1]
     }
 
+    /// A regional tier, counted from 1 as in its name.
+    #[must_use]
+    pub fn regional(&self, number: usize) -> &TestNode {
+        &self.regionals[number - 1]
+    }
+
+    /// All regional tiers.
+    #[must_use]
+    pub fn regionals(&self) -> &[TestNode] {
+        &self.regionals
+    }
+
     /// All edges.
     #[must_use]
     pub fn edges(&self) -> &[TestNode] {
@@ -82,7 +95,8 @@ impl Topology {
         &self.uppers
     }
 
-    /// The relay before an upper tier, counted from 1.
+    /// The relay before an upper tier, counted from 1; those before regional tiers come
+    /// after them.
     #[must_use]
     pub fn relay(&self, number: usize) -> &Relay {
         &self.relays[number - 1]
@@ -172,7 +186,8 @@ impl Topology {
     }
 
     fn nodes(&self) -> impl Iterator<Item = &TestNode> {
-        self.edges.iter().chain(&self.uppers)
+        let tiers = self.regionals.iter().chain(&self.uppers);
+        self.edges.iter().chain(tiers)
     }
 
     /// Says that the observers of this scenario's nodes are made to panic.
@@ -188,7 +203,8 @@ impl Topology {
         self.check().await;
         self.finished = true;
         // From the visitors' side inwards: who may still ask ends first.
-        for node in self.edges.drain(..).chain(self.uppers.drain(..)) {
+        let tiers = self.regionals.drain(..).chain(self.uppers.drain(..));
+        for node in self.edges.drain(..).chain(tiers) {
             within(DRAIN_S, node.into_running().drain()).await;
         }
     }

@@ -51,9 +51,10 @@ pub(super) fn in_order(admins: &[String]) -> Vec<Rank> {
         .collect()
 }
 
-/// The node files (`*.toml` with a `role`) in `folder`: upper tiers, then edges.
+/// The node files (`*.toml` with a `role`) in `folder`: upper tiers, then those of them
+/// that have upper tiers themselves, then edges.
 pub(super) fn of_topology(folder: &Path) -> Result<Vec<Rank>, Failure> {
-    let (mut uppers, mut edges) = (Rank::new(), Rank::new());
+    let (mut uppers, mut regionals, mut edges) = (Rank::new(), Rank::new(), Rank::new());
     for path in toml_files(folder)? {
         let text = fs::read_to_string(&path).map_err(|error| {
             Failure::because(format!("cannot read {}: {error}", path.display()))
@@ -67,17 +68,18 @@ pub(super) fn of_topology(folder: &Path) -> Result<Vec<Rank>, Failure> {
             admin: reachable(node.node.admin.address).to_string(),
         };
         match role {
-            Role::UpperTier => uppers.push(target),
+            Role::UpperTier if node.node.upper_tiers.is_empty() => uppers.push(target),
+            Role::UpperTier => regionals.push(target),
             Role::Edge => edges.push(target),
         }
     }
-    if uppers.is_empty() && edges.is_empty() {
+    if uppers.is_empty() && regionals.is_empty() && edges.is_empty() {
         let folder = folder.display();
         return Err(Failure::because(format!(
             "{folder} has no node file: a .toml file with a `role`"
         )));
     }
-    Ok(vec![uppers, edges])
+    Ok(vec![uppers, regionals, edges])
 }
 
 fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -180,6 +182,11 @@ mod tests {
         for file in crate::demo::plan::files(&plan).unwrap() {
             fs::write(folder.path().join(file.name), file.text).unwrap();
         }
+        let regional = "role = \"upper-tier\"\nname = \"regional-1\"\nsites = \"sites.toml\"\n\
+                        [[listen]]\naddress = \"127.0.0.1:8071\"\n\
+                        [keys]\nfiles = [\"regional-1.key\"]\n\
+                        [[upper_tier]]\nname = \"upper-1\"\naddress = \"127.0.0.1:8091\"\n";
+        fs::write(folder.path().join("a-regional-1.toml"), regional).unwrap();
         let ranks = of_topology(folder.path()).unwrap();
         let shown: Vec<Vec<_>> = ranks
             .iter()
@@ -188,8 +195,9 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ["upper-1 (127.0.0.1:9091)", "upper-2 (127.0.0.1:9092)"],
-                ["edge-1 (127.0.0.1:9081)", "edge-2 (127.0.0.1:9082)"],
+                vec!["upper-1 (127.0.0.1:9091)", "upper-2 (127.0.0.1:9092)"],
+                vec!["regional-1 (127.0.0.1:9071)"],
+                vec!["edge-1 (127.0.0.1:9081)", "edge-2 (127.0.0.1:9082)"],
             ]
         );
     }

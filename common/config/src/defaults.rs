@@ -38,6 +38,7 @@ impl Default for Limits {
             fetches_max: 8_192,
             retry_percent: 20,
             retries_min: 16,
+            upper_load_percent_max: None,
             fill_bytes_in_flight_max: 256 * MIB,
             fill_window_bytes: 1024 * 1024,
             hops_max: 4,

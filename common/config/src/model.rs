@@ -36,7 +36,8 @@ pub struct Loaded {
 pub enum Role {
     /// Serves visitors.
     Edge,
-    /// Serves edges, and alone talks to origins.
+    /// Serves edges and regional tiers. It talks to origins, or, where it has upper
+    /// tiers itself and the site is `regional`, to these.
     UpperTier,
 }
 
@@ -54,8 +55,8 @@ pub struct Node {
     pub admin: Admin,
     /// Peers whose `Forwarded` and `X-Forwarded-*` fields we believe.
     pub trusted_proxies: Vec<IpNet>,
-    /// The upper tiers an edge may ask, in file order. Empty at an upper tier,
-    /// and at an edge that goes straight to the origin.
+    /// The upper tiers this node may ask, in file order. Empty at an upper tier that is
+    /// no regional one, and at an edge that goes straight to the origin.
     pub upper_tiers: Vec<UpperTier>,
     /// The object store.
     pub store: Store,
@@ -109,7 +110,7 @@ pub struct Admin {
     pub token: Option<Secret>,
 }
 
-/// An upper tier as an edge knows it.
+/// An upper tier as a node that asks it knows it.
 #[derive(Debug, Clone)]
 pub struct UpperTier {
     /// The name the upper tier signs with.
@@ -120,6 +121,20 @@ pub struct UpperTier {
     pub tls: Option<UpstreamTls>,
     /// Requests under way there at once; beyond it the next way is taken.
     pub in_flight_max: usize,
+    /// Its share of the keys, against the weights of the others. One of weight 0 is
+    /// asked when no other is left.
+    pub weight: u32,
+    /// What it is, seen from an edge.
+    pub tier: Tier,
+}
+
+/// What an upper tier is, seen from an edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// It talks to origins.
+    Upper,
+    /// It stands between the edges of a region and the upper tiers.
+    Regional,
 }
 
 /// TLS towards an upstream.
@@ -182,6 +197,9 @@ pub struct Limits {
     pub retry_percent: u32,
     /// So many may be in any case.
     pub retries_min: usize,
+    /// What one upper tier may have of this node's requests, in percent of its share by
+    /// weight; beyond it a key goes to the next in its order. None: any.
+    pub upper_load_percent_max: Option<u32>,
     /// Bytes of bodies being filled, over all fills of the node.
     pub fill_bytes_in_flight_max: u64,
     /// How far a fill that is not kept may run ahead of its slowest reader.
@@ -226,23 +244,27 @@ pub struct Timeouts {
     pub drain_ms: u64,
 }
 
+/// No node spares more of its time than half, however many tiers were before it.
+const SPARED_TENTHS_MAX: u8 = 5;
+
 impl Timeouts {
-    /// The time a node has for all its ways to an answer together, milliseconds.
+    /// The time a node has for all its ways to an answer together, milliseconds, to a
+    /// request that passed `hop` tiers before it: none at an edge.
     ///
     /// An edge waits for an upper tier while that waits for an origin. Where both
     /// gave up at the same moment, the upper tier's signed word would always come
     /// just too late, and a slow origin would look like a dead upper tier. So an
-    /// upper tier stops after nine tenths of what an edge waits for it.
+    /// upper tier stops after nine tenths of what an edge waits for it, and the one
+    /// behind a regional tier after eight.
     #[must_use]
-    pub fn budget_ms(&self, role: Role) -> u64 {
-        match role {
-            Role::Edge => self.answer_ms,
-            Role::UpperTier => {
-                let spared_ms = self.tier_answer_ms / 10;
-                self.answer_ms
-                    .min(self.tier_answer_ms.saturating_sub(spared_ms))
-            }
+    pub fn budget_ms(&self, hop: u8) -> u64 {
+        if hop == 0 {
+            return self.answer_ms;
         }
+        let tenths = u64::from(hop.min(SPARED_TENTHS_MAX));
+        let spared_ms = self.tier_answer_ms / 10 * tenths;
+        self.answer_ms
+            .min(self.tier_answer_ms.saturating_sub(spared_ms))
     }
 }
 
@@ -478,6 +500,11 @@ pub enum Topology {
     Single,
     /// Over all upper tiers, by rendezvous hashing of the primary key.
     Hash,
+    /// Over the regional tiers of an edge, and from these over their upper tiers, by
+    /// rendezvous hashing of the primary key both times.
+    Regional,
+    /// Over the upper tier that is nearest to the origin, as this node measures it.
+    Auto,
 }
 
 /// What an edge tries when the upper tiers fail.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use config::{
     AccessLog, Fallback, HostPattern, Kind, LogLevel, OtlpProtocol, OtlpSignal, Problem, QueryRule,
-    Role, SetCookie, Topology, UpstreamTls, check, load, load_sites, parse_node, parse_sites,
+    Role, SetCookie, Tier, Topology, UpstreamTls, check, load, load_sites, parse_node, parse_sites,
 };
 
 const SITES: &str = r#"
@@ -87,6 +87,8 @@ address = "127.0.0.1:8091"
 name = "upper-2"
 address = "upper-2.internal:8092"
 tls = { ca = "ca.pem", certificate = "edge.pem", key = "edge.key" }
+weight = 3
+tier = "regional"
 
 [keys]
 files = ["edge-1.key"]
@@ -105,6 +107,7 @@ connections_max = 100
 fill_bytes_in_flight_max = "64MiB"
 fill_window_bytes = "512KiB"
 hops_max = 3
+upper_load_percent_max = 150
 
 [timeouts]
 head_ms = 1
@@ -314,6 +317,8 @@ fn every_key_of_a_node_file_arrives() {
     };
     assert_eq!(plain_one.address.to_string(), "127.0.0.1:8091");
     assert!(plain_one.tls.is_none());
+    assert_eq!((plain_one.weight, plain_one.tier), (1, Tier::Upper));
+    assert_eq!((mutual.weight, mutual.tier), (3, Tier::Regional));
     let client = (
         folder.path().join("edge.pem"),
         folder.path().join("edge.key"),
@@ -348,6 +353,7 @@ fn every_setting_of_a_node_file_arrives() {
     assert_eq!(limits.fill_bytes_in_flight_max, 64 << 20);
     assert_eq!(limits.fill_window_bytes, 512 << 10);
     assert_eq!(limits.hops_max, 3);
+    assert_eq!(limits.upper_load_percent_max, Some(150));
     let waits = &node.timeouts;
     let waits = [
         waits.head_ms,

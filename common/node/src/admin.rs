@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use topology::State;
 
 use crate::drain::Drain;
+use crate::fill::tiers;
 use crate::purge::order::Order;
 use crate::state::Node;
 
@@ -90,6 +91,17 @@ struct Page {
 }
 
 impl Page {
+    fn json(told: serde_json::Result<String>) -> Self {
+        match told {
+            Ok(text) => Self {
+                status: StatusCode::OK,
+                kind: "application/json",
+                text: text + "\n",
+            },
+            Err(error) => Self::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
     fn plain(status: StatusCode, text: impl Into<String>) -> Self {
         Self {
             status,
@@ -145,14 +157,18 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/healthz") => Page::plain(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
             (&Method::GET | &Method::HEAD, "/requests") => self.requests(),
+            (&Method::GET | &Method::HEAD, "/tiers") => {
+                let tiers = tiers::view(&self.node, self.node.now_ms());
+                Page::json(serde_json::to_string_pretty(&tiers))
+            }
             (&Method::POST, "/purge") => self.purge(query, token).await,
-            (_, "/metrics" | "/healthz" | "/readyz" | "/requests") => {
+            (_, "/metrics" | "/healthz" | "/readyz" | "/requests" | "/tiers") => {
                 Page::plain(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n")
             }
             (_, "/purge") => Page::plain(StatusCode::METHOD_NOT_ALLOWED, "purge with POST\n"),
             _ => Page::plain(
                 StatusCode::NOT_FOUND,
-                "here are /metrics, /healthz, /readyz, /requests and POST /purge?url=…, ?prefix=…, ?site=… or ?group=…&url=…\n",
+                "here are /metrics, /healthz, /readyz, /requests, /tiers and POST /purge?url=…, ?prefix=…, ?site=… or ?group=…&url=…\n",
             ),
         }
     }
@@ -186,14 +202,7 @@ impl Admin {
 
     fn requests(&self) -> Page {
         let rows = self.node.observer.in_flight(self.node.now_ms());
-        match serde_json::to_string_pretty(&rows) {
-            Ok(text) => Page {
-                status: StatusCode::OK,
-                kind: "application/json",
-                text: text + "\n",
-            },
-            Err(error) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-        }
+        Page::json(serde_json::to_string_pretty(&rows))
     }
 
     async fn purge(&self, query: Option<&str>, token: Option<&str>) -> Page {
@@ -267,11 +276,8 @@ pub(crate) fn is_ready(node: &Node, now_ms: u64) -> bool {
         .any(|state| !matches!(state, State::Down { .. }));
     live.all().any(|site| {
         let site = &site.config;
-        let direct = !node.is_edge()
-            || node.upstreams.uppers.is_empty()
-            || site.topology == config::Topology::Off
-            || site.fallback.contains(&config::Fallback::Direct);
-        let by_tier = node.is_edge() && site.topology != config::Topology::Off && any_upper;
-        by_tier || (direct && node.upstreams.origin_is_up(&site.pool, now_ms))
+        let asks_tiers = tiers::asks_tiers(node, site, 0);
+        let direct = !asks_tiers || site.fallback.contains(&config::Fallback::Direct);
+        (asks_tiers && any_upper) || (direct && node.upstreams.origin_is_up(&site.pool, now_ms))
     })
 }

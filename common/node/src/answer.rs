@@ -72,6 +72,9 @@ pub(crate) struct Story {
     pub(crate) age_ms: Option<u64>,
     /// The next tier is told so in place of the outcome: no origin server answered.
     pub(crate) no_answer: Option<NoAnswer>,
+    /// What a tier behind this one made of it, for the tier before: a miss here may have
+    /// been stored there.
+    pub(crate) outcome_behind: Option<Box<str>>,
 }
 
 impl Story {
@@ -82,6 +85,7 @@ impl Story {
             flight: None,
             age_ms: None,
             no_answer: None,
+            outcome_behind: None,
         }
     }
 }

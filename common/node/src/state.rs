@@ -16,6 +16,7 @@ use crate::door::head::HeadLimits;
 use crate::fill::budget::Budgets;
 use crate::fill::flight::Flights;
 use crate::fill::retries::Retries;
+use crate::fill::tiers::Nearest;
 use crate::live::Live;
 use crate::purge::Recent;
 use crate::upstream::Upstreams;
@@ -55,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) fetches: Arc<Semaphore>,
     /// Who is asked again.
     pub(crate) retries: Arc<Retries>,
+    /// Which upper tier is nearest to each origin.
+    pub(crate) nearest: Nearest,
     /// Connections to and health of whom we ask.
     pub(crate) upstreams: Upstreams,
     /// Where everything is told.
@@ -91,6 +94,7 @@ impl Node {
             variants_max: config.store.variants_max,
         });
         Arc::new(Self {
+            nearest: Nearest::among(upstreams.uppers.len()),
             upstreams,
             live: ArcSwap::from_pointee(live),
             store,

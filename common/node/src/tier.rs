@@ -1,6 +1,6 @@
 //! The upper tier's side of the hop: taking control blocks in, signing answers.
 
-use control::{NoAnswer, Reason, Received, Rejection, TierResult, Verified};
+use control::{Reason, Received, Rejection, TierResult, Verified};
 use http::header::{CACHE_CONTROL, DATE, HeaderValue, MAX_FORWARDS};
 use http::{HeaderMap, Method, StatusCode};
 use observe::{Event, Outcome, Side};
@@ -118,14 +118,24 @@ pub(crate) fn sign(node: &Node, request: &Request, answer: &mut Answer) {
 /// request away, since only a signed answer is final.
 pub(crate) fn sign_answer(node: &Node, live: &Live, verified: &Verified, answer: &mut Answer) {
     let age_ms = answer.story.age_ms;
-    let outcome = answer.story.outcome.as_str();
-    let no_answer = answer.story.no_answer.map(NoAnswer::as_str);
-    let outcome = no_answer.unwrap_or(outcome).to_owned();
+    let outcome = told_outcome(&answer.story);
     let name = node.name();
     let (status, fields) = answer.build(name);
     if let Err(error) = sign_fields(node, live, verified, status, fields, outcome, age_ms) {
         let error = ProxyError::new("proxy_internal_error", error);
         *answer = Answer::error(node, StatusCode::INTERNAL_SERVER_ERROR, &error);
+    }
+}
+
+/// How the tiers from here on came by an answer. Whoever is told of a miss takes it that
+/// an origin was asked for it, so of two tiers the one that was nearest to it is heard.
+fn told_outcome(story: &Story) -> String {
+    if let Some(no_answer) = story.no_answer {
+        return no_answer.as_str().to_owned();
+    }
+    match &story.outcome_behind {
+        Some(behind) if story.outcome == Outcome::Miss => behind.to_string(),
+        _ => story.outcome.as_str().to_owned(),
     }
 }
 

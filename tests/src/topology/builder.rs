@@ -11,7 +11,7 @@ use super::test_node::Given;
 use super::{TestNode, Topology};
 use crate::Origin;
 use crate::ask::HOST;
-use crate::files::{self, Wishes};
+use crate::files::{self, Way, Wishes};
 use crate::intermediary::Intermediary;
 use crate::relay::Relay;
 use crate::reply::Reply;
@@ -22,7 +22,7 @@ use crate::tls::Authority;
 /// their edges less patient.
 const DELAY: Duration = Duration::from_millis(1_200);
 
-/// What stands between edges and upper tiers.
+/// What stands before each upper tier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hop {
     /// Nothing.
@@ -62,6 +62,7 @@ impl Tracing {
 #[derive(Debug)]
 pub struct Builder {
     edges: usize,
+    regionals: usize,
     uppers: usize,
     servers: Vec<SocketAddr>,
     hop: Hop,
@@ -82,6 +83,7 @@ impl Builder {
     pub(super) fn behind(origin: SocketAddr) -> Self {
         Self {
             edges: 1,
+            regionals: 0,
             uppers: 1,
             servers: vec![origin],
             hop: Hop::default(),
@@ -105,6 +107,14 @@ impl Builder {
     #[must_use]
     pub fn uppers(mut self, uppers: usize) -> Self {
         self.uppers = uppers;
+        self
+    }
+
+    /// That many regional tiers, named `regional-1` and so on, between edges and upper
+    /// tiers. Edges know both.
+    #[must_use]
+    pub fn regionals(mut self, regionals: usize) -> Self {
+        self.regionals = regionals;
         self
     }
 
@@ -236,6 +246,20 @@ impl Builder {
         self
     }
 
+    /// TOML lines of the `[[upper_tier]]` tables for the node of that name.
+    #[must_use]
+    pub fn towards(mut self, name: &str, toml: &str) -> Self {
+        self.wishes.towards.push((name.to_owned(), toml.to_owned()));
+        self
+    }
+
+    /// TOML tables for every regional tier's file, beside those of `upper_extra`.
+    #[must_use]
+    pub fn regional_extra(mut self, toml: &str) -> Self {
+        self.wishes.regional += &format!("{toml}\n");
+        self
+    }
+
     /// TOML tables for every node's file.
     #[must_use]
     pub fn every_node(self, toml: &str) -> Self {
@@ -275,13 +299,16 @@ impl Builder {
         let authority = Authority::new();
         files::write_certificates(folder.path(), &authority);
         let edges = names("edge", self.edges);
+        let regionals = names("regional", self.regionals);
+        let askers = [&edges[..], &regionals[..]].concat();
         let sites = files::sites(&self.wishes, &self.servers);
         files::write(folder.path(), "sites.toml", &sites);
-        for edge in &edges {
-            files::write(folder.path(), &format!("{edge}.key"), &files::key(edge));
+        for asker in &askers {
+            files::write(folder.path(), &format!("{asker}.key"), &files::key(asker));
         }
         let mut topology = Topology {
             edges: Vec::new(),
+            regionals: Vec::new(),
             uppers: Vec::new(),
             relays: Vec::new(),
             ways_on: Vec::new(),
@@ -308,32 +335,15 @@ impl Builder {
                 );
                 topology.ways_on.push(way_on);
             }
-            let text = files::upper(&self.wishes, &name, &sites, &edges);
-            let upper =
-                TestNode::start_with(folder, &name, &text, Role::UpperTier, &self.given).await;
-            let mut address = upper.address();
-            if let Some(tap) = self.taps.get(topology.uppers.len()) {
-                tap.lead_to(address);
-                address = tap.address();
-            }
-            match self.hop {
-                Hop::Direct => {}
-                Hop::Bytes | Hop::Messages => {
-                    let relay = match self.hop {
-                        Hop::Messages => Relay::of_messages(address).await,
-                        _ => Relay::of_bytes(address).await,
-                    };
-                    address = relay.address();
-                    topology.relays.push(relay);
-                }
-                Hop::Faulty => {
-                    let intermediary = Intermediary::start(address, DELAY).await;
-                    address = intermediary.address();
-                    topology.intermediaries.push(intermediary);
-                }
-            }
-            ways.push((name, address));
-            topology.uppers.push(upper);
+            let text = files::upper(&self.wishes, &name, &sites, &askers);
+            let way = self.upper_tier(&mut topology, name, &text, false).await;
+            ways.push(way);
+        }
+        let uppers = ways.clone();
+        for name in regionals {
+            let text = files::regional(&self.wishes, &name, &askers, &uppers);
+            let way = self.upper_tier(&mut topology, name, &text, true).await;
+            ways.push(way);
         }
         for name in edges {
             let text = files::edge(&self.wishes, &name, &ways);
@@ -343,6 +353,50 @@ impl Builder {
         }
         topology.finished = false;
         topology
+    }
+
+    /// Starts an upper tier or a regional one, and what stands before it.
+    async fn upper_tier(
+        &self,
+        topology: &mut Topology,
+        name: String,
+        text: &str,
+        is_regional: bool,
+    ) -> Way {
+        let folder = topology.folder.path();
+        let node = TestNode::start_with(folder, &name, text, Role::UpperTier, &self.given).await;
+        let mut address = node.address();
+        let started = topology.uppers.len() + topology.regionals.len();
+        if let Some(tap) = self.taps.get(started) {
+            tap.lead_to(address);
+            address = tap.address();
+        }
+        match self.hop {
+            Hop::Direct => {}
+            Hop::Bytes | Hop::Messages => {
+                let relay = match self.hop {
+                    Hop::Messages => Relay::of_messages(address).await,
+                    _ => Relay::of_bytes(address).await,
+                };
+                address = relay.address();
+                topology.relays.push(relay);
+            }
+            Hop::Faulty => {
+                let intermediary = Intermediary::start(address, DELAY).await;
+                address = intermediary.address();
+                topology.intermediaries.push(intermediary);
+            }
+        }
+        if is_regional {
+            topology.regionals.push(node);
+        } else {
+            topology.uppers.push(node);
+        }
+        Way {
+            name,
+            address,
+            is_regional,
+        }
     }
 
     /// Starts the collector and writes down how it is to be used.

@@ -42,6 +42,7 @@ mod probes;
 mod protection;
 mod protocols;
 mod refreshes;
+mod regional;
 mod reload;
 mod restarts;
 mod rolling;

@@ -9,7 +9,8 @@ use super::reader::{Item, Reader, Table, each};
 use super::values::{self, Fault, shown};
 use super::{settings, tls};
 use crate::model::{
-    Admin, Health, HostPort, Limits, Listener, Node, Role, Store, Telemetry, Timeouts, UpperTier,
+    Admin, Health, HostPort, Limits, Listener, Node, Role, Store, Telemetry, Tier, Timeouts,
+    UpperTier,
 };
 use crate::problem::{Notes, Place};
 
@@ -72,6 +73,11 @@ const ROLES: [(&str, Role); 2] = [("edge", Role::Edge), ("upper-tier", Role::Upp
 
 /// Requests under way at one upper tier, where nobody says otherwise.
 const UPPER_IN_FLIGHT_MAX: usize = 4_096;
+
+/// A weight beyond this is a slip: it only counts against the weights of the others.
+const WEIGHT_MAX: u64 = 1_000;
+
+const TIERS: [(&str, Tier); 2] = [("upper", Tier::Upper), ("regional", Tier::Regional)];
 
 impl Walk {
     fn top(&mut self, top: &mut Table<'_>, started_as: Option<Role>) -> Option<Node> {
@@ -243,12 +249,6 @@ impl Walk {
     }
 
     fn upper_tiers(&mut self, item: &Item<'_>, itself: &Itself<'_>) -> Option<Vec<UpperTier>> {
-        if itself.role == Some(Role::UpperTier) {
-            item.problem(
-                "an upper tier has no upper tier: it goes to the origins itself",
-                "remove it, or set `role = \"edge\"`",
-            );
-        }
         let mut names: Vec<(String, Place)> = Vec::new();
         let mut addresses: Vec<(String, Place)> = Vec::new();
         each(&item.list()?, |item| {
@@ -256,6 +256,8 @@ impl Walk {
                 let name_item = table.required("name", "name = \"upper-1\"");
                 let address_item = table.required("address", "address = \"127.0.0.1:8091\"");
                 let tls = table.take("tls");
+                let tier_item = table.take("tier");
+                let weight = table.whole("weight", 1, 0..=WEIGHT_MAX);
                 let in_flight_max = table.whole(
                     "in_flight_max",
                     UPPER_IN_FLIGHT_MAX,
@@ -273,6 +275,10 @@ impl Walk {
                     itself.refuse_address(item, address);
                     once(item, &address.to_string(), &mut addresses);
                 }
+                let tier = match &tier_item {
+                    Some(item) => itself.tier(item),
+                    None => Some(Tier::Upper),
+                };
                 let sni = address.as_ref().map_or("", |address| &address.host);
                 let tls = tls.and_then(|item| tls::upstream(&item, sni, &mut self.files));
                 Some(UpperTier {
@@ -280,6 +286,8 @@ impl Walk {
                     address: address?,
                     tls,
                     in_flight_max,
+                    weight,
+                    tier: tier?,
                 })
             })
         })
@@ -337,6 +345,19 @@ impl Itself<'_> {
                 "name another node, or rename this one",
             );
         }
+    }
+
+    /// What one of its upper tiers is. A chain has three tiers: behind a regional one
+    /// comes one that goes to the origins.
+    fn tier(&self, item: &Item<'_>) -> Option<Tier> {
+        let tier = item.choice(&TIERS)?;
+        if tier == Tier::Regional && self.role == Some(Role::UpperTier) {
+            item.problem(
+                "an upper tier asks no regional tier: only edges do",
+                "name upper tiers that go to the origins, and leave `tier` out",
+            );
+        }
+        Some(tier)
     }
 
     fn refuse_address(&self, item: &Item<'_>, address: &HostPort) {

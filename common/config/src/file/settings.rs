@@ -97,10 +97,24 @@ pub(crate) fn limits(table: &mut Table<'_>) -> Option<Limits> {
         fetches_max: table.whole("fetches_max", default.fetches_max, 1..=FETCHES_MAX),
         retry_percent: table.whole("retry_percent", default.retry_percent, 0..=100),
         retries_min: table.whole("retries_min", default.retries_min, 1..=FETCHES_MAX),
+        upper_load_percent_max: upper_load_percent_max(table),
         fill_bytes_in_flight_max: in_flight_max,
         fill_window_bytes: usize::try_from(window).unwrap_or(default.fill_window_bytes),
         hops_max: table.whole("hops_max", default.hops_max, 1..=255),
     })
+}
+
+/// A bound on the load of one upper tier; 0: there is none.
+fn upper_load_percent_max(table: &mut Table<'_>) -> Option<u32> {
+    let item = table.take("upper_load_percent_max")?;
+    let percent: u32 = item.whole(0..=10_000)?;
+    if (1..=100).contains(&percent) {
+        item.problem(
+            "is no more than its share, so that every upper tier would always be full",
+            "write what one may have in percent of its share, such as 125, or 0 for no bound",
+        );
+    }
+    (percent > 0).then_some(percent)
 }
 
 pub(crate) fn timeouts(table: &mut Table<'_>) -> Option<Timeouts> {

@@ -219,9 +219,11 @@ impl Walk {
     }
 }
 
-const TOPOLOGIES: [(&str, Topology); 3] = [
+const TOPOLOGIES: [(&str, Topology); 5] = [
     ("hash", Topology::Hash),
     ("single", Topology::Single),
+    ("auto", Topology::Auto),
+    ("regional", Topology::Regional),
     ("off", Topology::Off),
 ];
 

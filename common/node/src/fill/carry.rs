@@ -259,6 +259,7 @@ impl<'a> Carrier<'a> {
             live: Arc::clone(&self.plan.route.live),
             site: Arc::clone(&self.plan.route.site),
             digest: self.plan.route.digest,
+            hop: self.plan.route.hop,
             stale_may_serve: false,
             only_if_cached: false,
             watch: Stopwatch::start(),

@@ -1,7 +1,7 @@
 //! How many fetches go to an origin past the upper tiers at once.
 //!
-//! When no upper tier gives a verified answer, an edge may ask the origin itself. A
-//! fault between the tiers hits every miss of every edge at the same moment, and
+//! When no upper tier gives a verified answer, an edge may ask the origin itself, and so
+//! may a regional tier. A fault between the tiers hits every miss of every edge at the same moment, and
 //! would hand all of them to an origin that is used to a few upper tiers. So each
 //! site has a budget of them at each edge.
 
@@ -15,13 +15,6 @@ use crate::state::Node;
 pub(super) struct Slot {
     _permit: OwnedSemaphorePermit,
     _visible: Underway,
-}
-
-/// Whether going to its origin takes this node past upper tiers that the site has.
-pub(super) fn is_direct(node: &Node, site: &config::Site) -> bool {
-    node.is_edge()
-        && site.topology != config::Topology::Off
-        && !node.upstreams.candidates.is_empty()
 }
 
 /// Takes a place among the direct fetches of a site, within `left_ms`. None: there is

@@ -34,6 +34,9 @@ pub(crate) struct FlightKey {
     /// The visitor demanded validation: it must not be content with a fill that
     /// somebody less demanding began.
     pub(crate) reload: bool,
+    /// It goes over upper tiers. A fill that these ask for goes to the origin, and must
+    /// not wait for one that asks them.
+    pub(crate) by_tier: bool,
     /// Revision of the sites' configuration, whose rules the fill follows.
     pub(crate) rev: String,
 }
@@ -85,6 +88,8 @@ pub(crate) struct Fetched {
     /// The cache groups it belongs to.
     pub(crate) groups: Groups,
     pub(crate) upstream_cache_status: Option<HeaderValue>,
+    /// How the upper tier that was asked came by it, where one was.
+    pub(crate) outcome_behind: Option<Box<str>>,
     /// Length of the body, where it is known.
     pub(crate) length: Option<u64>,
     /// Others than the one who began the fill may read it.

@@ -17,3 +17,4 @@ pub(crate) mod place;
 pub(crate) mod reach;
 pub(crate) mod retries;
 pub(crate) mod run;
+pub(crate) mod tiers;

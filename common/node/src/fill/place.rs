@@ -12,7 +12,7 @@ use config::Fallback;
 use observe::Underway;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::direct;
+use super::{direct, tiers};
 use crate::clock::Stopwatch;
 use crate::state::Node;
 use crate::upstream::send::SendError;
@@ -55,11 +55,12 @@ pub(super) fn yields(
 pub(crate) async fn enter(
     node: &Node,
     site: &config::Site,
+    hop: u8,
     yields: bool,
     left_ms: u64,
 ) -> Result<Place, SendError> {
     let watch = Stopwatch::start();
-    let slot = if direct::is_direct(node, site) {
+    let slot = if tiers::asks_tiers(node, site, hop) {
         let slot = direct::enter(node, site, yields, left_ms).await;
         Some(slot.ok_or(SendError::DirectFull)?)
     } else {

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use control::{KeyDigest, NoAnswer, Reason, TierResult};
+use control::{NoAnswer, Reason, TierResult};
 use http::{HeaderMap, StatusCode};
 use observe::{Attempt, Event, Side};
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ use topology::{
 
 use super::flight::Failure;
 use super::interim::Teller;
-use super::{hedge, place, retries};
+use super::{hedge, place, retries, tiers};
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -35,6 +35,8 @@ pub(crate) struct Route {
     pub(crate) live: Arc<Live>,
     pub(crate) site: Arc<Site>,
     pub(crate) digest: [u8; 16],
+    /// Tiers it came over to this node.
+    pub(crate) hop: u8,
     /// A stored response may stand in for an error.
     pub(crate) stale_may_serve: bool,
     /// Only the stores of the hierarchy may answer.
@@ -65,15 +67,8 @@ impl Reached {
 /// The targets to try, in order.
 pub(crate) fn targets(node: &Node, route: &Route, now_ms: u64) -> SmallVec<[Target; 8]> {
     let site = &route.site.config;
-    let origin;
-    let topology = match site.topology {
-        config::Topology::Off => Topology::Off,
-        config::Topology::Single => {
-            origin = KeyDigest::of(site.pool.name.as_bytes()).0;
-            Topology::Single { origin: &origin }
-        }
-        config::Topology::Hash => Topology::Hash,
-    };
+    let plan = tiers::Plan::of(node, route);
+    let topology = plan.topology();
     let seen = match topology {
         Topology::Off => SmallVec::new(),
         _ => node.upstreams.upper_states(now_ms),
@@ -155,8 +150,10 @@ async fn walk(
     attempts: &Mutex<Vec<Attempt>>,
     kept: &mut Option<Reached>,
 ) -> Result<Reached, Failure> {
-    let targets = targets(node, route, node.now_ms());
-    let budget_ms = node.config.timeouts.budget_ms(node.config.role);
+    let now_ms = node.now_ms();
+    let mut targets = targets(node, route, now_ms);
+    tiers::measure_another(node, route, &mut targets, now_ms);
+    let budget_ms = node.config.timeouts.budget_ms(route.hop);
     let mut last = no_way(route);
     let site = &route.site.config;
     let yields = place::yields(node, site, route.stale_may_serve, outbound.background);
@@ -203,7 +200,7 @@ async fn walk(
         };
         if matches!(target, Target::Origin { .. }) && place.is_none() {
             // Boxed: most requests go to a store of the hierarchy.
-            let entered = Box::pin(place::enter(node, site, yields, left_ms)).await;
+            let entered = Box::pin(place::enter(node, site, route.hop, yields, left_ms)).await;
             let entered = entered.map_err(|full| failure(full, &target.name(node)))?;
             place = Some(entered);
             left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
@@ -304,13 +301,18 @@ pub(super) async fn attempt(
     let start_us = route.watch.elapsed_us();
     let exchange = exchange(node, route, outbound, target, span_id);
     let outcome = pingora_timeout::timeout(millis(left_ms), exchange).await;
-    let counts = outcome.is_ok() || had_its_chance(left_ms, target.head_wait_ms(node));
+    // A regional tier has less time for an upper tier than an edge has, and so has that.
+    let wait_ms = target.head_wait_ms(node);
+    let wait_ms = wait_ms.min(node.config.timeouts.budget_ms(route.hop));
+    let counts = outcome.is_ok() || had_its_chance(left_ms, wait_ms);
     let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
     let now_ms = node.now_ms();
     match &outcome {
         Ok(reached) => {
+            let us = route.watch.elapsed_us().saturating_sub(start_us);
             target.report(node, now_ms, Ok(()));
-            target.took(node, route.watch.elapsed_us().saturating_sub(start_us));
+            target.took(node, us);
+            tiers::measured(node, route, target, reached, us);
             if let Some(tier) = &reached.tier {
                 let pool = &route.site.config.pool.name;
                 target.learn(node, now_ms, pool, &tier.outcome);

@@ -82,6 +82,7 @@ impl Plan {
                 live: Arc::clone(&request.live),
                 site: Arc::clone(&request.site),
                 digest: request.digest().0,
+                hop: request.hop(),
                 stale_may_serve,
                 only_if_cached: request.facts.only_if_cached(),
                 watch: request.watch,
@@ -428,6 +429,10 @@ fn fetched(plan: &Plan, answer: &mut Reached) -> Fetched {
         selector,
         groups,
         upstream_cache_status,
+        outcome_behind: answer
+            .tier
+            .as_ref()
+            .map(|tier| tier.outcome.as_str().into()),
         length,
         shared: storable.is_ok(),
         kept: storable.is_ok() && fits && complete,

@@ -99,6 +99,7 @@ impl OnTheWay {
             live: Arc::clone(&request.live),
             site: Arc::clone(&request.site),
             digest: request.digest().0,
+            hop: request.hop(),
             stale_may_serve: false,
             only_if_cached: false,
             watch: request.watch,
@@ -220,7 +221,7 @@ impl OnTheWay {
         };
         let again = self.failure.map(SendError::ended);
         if again.is_some_and(topology::takes_from_budget) && self.retry.is_none() {
-            let wait_ms = node.config.timeouts.budget_ms(node.config.role);
+            let wait_ms = node.config.timeouts.budget_ms(self.request.hop());
             let pool = &self.request.site.config.pool.name;
             self.retry = match target.is_cut_off(node, pool, node.now_ms()) {
                 true => retries::enter_at_once(node),
@@ -234,8 +235,9 @@ impl OnTheWay {
         let site = &self.request.site.config;
         let to_origin = matches!(target, Target::Origin { .. });
         if to_origin && self.place.is_none() {
-            let wait_ms = node.config.timeouts.budget_ms(node.config.role);
-            match place::enter(node, site, false, wait_ms).await {
+            let hop = self.request.hop();
+            let wait_ms = node.config.timeouts.budget_ms(hop);
+            match place::enter(node, site, hop, false, wait_ms).await {
                 Ok(place) => self.place = Some(place),
                 Err(full) => {
                     self.target = Some(target);

@@ -15,6 +15,7 @@ use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
 use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
 use crate::fill::run::{Plan, launch};
+use crate::fill::tiers;
 use crate::request::Request;
 use crate::seal::Purpose;
 use crate::state::Node;
@@ -82,6 +83,7 @@ async fn board(
         selector,
         range: range.clone(),
         reload,
+        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
         rev: request.site.rev.clone(),
     };
     let purged_ms = node.purged.last(request.digest());
@@ -161,11 +163,9 @@ fn outdated(node: &Node, groups: &store::Groups, leads: bool) -> Option<u64> {
     node.store.invalidated_ms(groups).filter(|at_ms| *at_ms > 0)
 }
 
-/// At an edge with upper tiers, `only-if-cached` asks their stores too.
+/// Where misses go over upper tiers, `only-if-cached` asks their stores too.
 fn may_ask_stores(node: &Node, request: &Request) -> bool {
-    node.is_edge()
-        && !node.upstreams.uppers.is_empty()
-        && request.site.config.topology != config::Topology::Off
+    tiers::asks_tiers(node, &request.site.config, request.hop())
 }
 
 /// The variant this request wants, if what is stored tells how variants differ.
@@ -307,6 +307,7 @@ async fn delivered(
             let story = Story {
                 flight,
                 age_ms: Some(fetched.facts.age_ms(node.now_ms())),
+                outcome_behind: behind(request, &fetched),
                 ..Story::new(outcome)
             };
             return Answer { head, body, story };
@@ -373,9 +374,16 @@ fn whole(
             flight: (outcome != Outcome::Collapsed).then_some(passenger.flight),
             age_ms: Some(fetched.facts.age_ms(node.now_ms())),
             no_answer: fetched.no_answer,
+            outcome_behind: behind(request, fetched),
             ..Story::new(outcome)
         },
     }
+}
+
+/// What the tier before is to be told of the one behind.
+fn behind(request: &Request, fetched: &Fetched) -> Option<Box<str>> {
+    let is_told = request.tier.is_some();
+    fetched.outcome_behind.clone().filter(|_| is_told)
 }
 
 /// A stored response in place of an upstream's error, where that is allowed.

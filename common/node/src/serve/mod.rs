@@ -21,6 +21,7 @@ use crate::fields::{self, CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::flight::{FlightKey, Flights};
 use crate::fill::interim::Teller;
 use crate::fill::run::{Plan, launch};
+use crate::fill::tiers;
 use crate::purge;
 use crate::report;
 use crate::request::Request;
@@ -308,6 +309,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
         selector: known_selector(node, request),
         range: None,
         reload: false,
+        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
         rev: request.site.rev.clone(),
     };
     let (passenger, pilot) = Flights::board(node, key, node.purged.last(request.digest()));

@@ -23,6 +23,7 @@ use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::body::{Appended, Broken, Growing, Reader};
 use crate::fill::flight::{FlightKey, Flights, Published};
 use crate::fill::run::{Plan, launch};
+use crate::fill::tiers;
 use crate::request::Request;
 use crate::seal::{self, Purpose};
 use crate::state::Node;
@@ -151,6 +152,7 @@ async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64
         selector: None,
         range: Some(range.clone()),
         reload: false,
+        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
         rev: request.site.rev.clone(),
     };
     let purged_ms = node.purged.last(request.digest());

@@ -9,6 +9,7 @@ pub(crate) mod tls;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use config::{HostPort, OriginPool};
@@ -19,7 +20,7 @@ use pingora_core::connectors::http::v1::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use topology::{Candidates, Failure, Health, HealthRules, Latency, Pool, State, Transition};
+use topology::{Candidates, Failure, Health, HealthRules, Latency, Pool, State, Tier, Transition};
 
 use crate::certificates::Kept;
 use crate::state::Node;
@@ -63,6 +64,8 @@ pub(crate) struct Upper {
     behind: Behind,
     /// How long it takes to answer.
     pub(crate) latency: Mutex<Latency>,
+    /// What a connection to it lately took to make, microseconds; 0: there was none.
+    connect_us: AtomicU64,
     /// What may be under way there.
     seats: Arc<Semaphore>,
 }
@@ -145,17 +148,24 @@ impl Upstreams {
                 health: Mutex::new(Watched::new(rules)),
                 behind: Behind::new(rules),
                 latency: Mutex::default(),
+                connect_us: AtomicU64::new(0),
                 seats: Arc::new(Semaphore::new(upper.in_flight_max)),
             });
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let names = uppers.iter().map(|upper| upper.config.name.as_str());
+        let members = uppers.iter().map(|upper| {
+            let tier = match upper.config.tier {
+                config::Tier::Upper => Tier::Upper,
+                config::Tier::Regional => Tier::Regional,
+            };
+            (upper.config.name.as_str(), upper.config.weight, tier)
+        });
         Ok(Self {
             connector: Connector::new(Some(ConnectorOptions::new(POOL_CONNECTIONS_MAX))),
             resolver: Resolver::new(config.name_servers.clone()),
-            candidates: Candidates::new(names),
+            candidates: Candidates::of(members),
             uppers,
             rules,
             origins: Mutex::default(),
@@ -191,6 +201,23 @@ impl Upstreams {
             .iter()
             .map(|upper| upper.health.lock().health.state(now_ms))
             .collect()
+    }
+
+    /// The requests that are under way at every upper tier, by position.
+    pub(crate) fn requests(&self) -> SmallVec<[u32; 8]> {
+        let under_way = self.uppers.iter().map(|upper| {
+            let free = upper.seats.available_permits();
+            upper.config.in_flight_max.saturating_sub(free)
+        });
+        under_way
+            .map(|requests| u32::try_from(requests).unwrap_or(u32::MAX))
+            .collect()
+    }
+
+    /// What a connection to an upper tier takes to make, microseconds.
+    pub(crate) fn connect_us(&self, upper: usize) -> u64 {
+        let upper = self.uppers.get(upper);
+        upper.map_or(0, |upper| upper.connect_us.load(Ordering::Relaxed))
     }
 
     /// Servers of a pool in the order to try: those that are up first, and those
@@ -261,6 +288,8 @@ impl Target {
     pub(crate) fn pass_wait_ms(&self, node: &Node) -> u64 {
         let body_ms = node.config.timeouts.request_body_ms;
         let slack_ms = match self {
+            // A regional tier waits for another one behind it.
+            Self::Upper(_) if node.is_edge() => 3 * UPLOAD_SLACK_MS,
             Self::Upper(_) => 2 * UPLOAD_SLACK_MS,
             Self::Origin { .. } => UPLOAD_SLACK_MS,
         };
@@ -351,6 +380,22 @@ impl Target {
             && let Some(upper) = node.upstreams.uppers.get(*at)
         {
             upper.latency.lock().observe(us);
+        }
+    }
+
+    /// Takes note of how long a connection to it took to make. Smoothed, since one that
+    /// lost a packet says little about the next.
+    pub(crate) fn connected(&self, node: &Node, us: u64) {
+        if let Self::Upper(at) = self
+            && let Some(upper) = node.upstreams.uppers.get(*at)
+        {
+            let smooth = |old: u64| match old {
+                0 => us.max(1),
+                old => (old * 7 / 8).saturating_add(us / 8).max(1),
+            };
+            let (order, seen) = (Ordering::Relaxed, &upper.connect_us);
+            // It always says Ok: the function never declines.
+            let _ = seen.fetch_update(order, order, |old| Some(smooth(old)));
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use topology::{Ended, Failure};
 
 use super::{Target, host_only, millis};
+use crate::clock::Stopwatch;
 use crate::coding::Encoder;
 use crate::fields::ProxyError;
 use crate::fill::interim::{self, Teller};
@@ -232,6 +233,8 @@ pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) reused: bool,
+    /// What connecting took, microseconds; 0 on a connection that stood.
+    pub(crate) connect_us: u64,
     pub(crate) request_ms: u64,
     pub(crate) response_ms: u64,
     // Boxed: a session is kilobytes, and responses are passed around.
@@ -292,12 +295,17 @@ async fn send_to(
     // upstream all of them have: the second one is new.
     for asked in [&peer, &unpooled(&peer)] {
         let request_ms = node.now_ms();
+        let watch = Stopwatch::start();
         let (mut session, reused) = node
             .upstreams
             .connector
             .get_http_session(asked)
             .await
             .map_err(|error| connect_error(&error))?;
+        let connect_us = if reused { 0 } else { watch.elapsed_us() };
+        if !reused {
+            target.connected(node, connect_us);
+        }
         session.read_timeout = Some(patience);
         session.write_timeout = Some(millis(node.config.timeouts.write_ms));
         match exchange(&mut session, &header, patience, interim).await {
@@ -314,6 +322,7 @@ async fn send_to(
                     status,
                     fields,
                     reused,
+                    connect_us,
                     request_ms,
                     response_ms: node.now_ms(),
                     session: Box::new(session),
