@@ -45,7 +45,8 @@ pub struct Object {
     pub selector: Selector,
     /// `Cache-Status` of the tiers behind us, as it came.
     pub upstream_cache_status: Option<HeaderValue>,
-    /// When it was stored or last freshened, Unix milliseconds.
+    /// When it was stored or last freshened, Unix milliseconds; behind a tier that had it
+    /// stored already, when it was there.
     pub stored_ms: u64,
     /// The cache groups it belongs to (RFC 9875), as of when its fill began.
     pub groups: Groups,

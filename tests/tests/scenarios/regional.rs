@@ -1,9 +1,10 @@
 //! Regional tiers: edge, regional tier, upper tier, origin.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tests::{Hop, Origin, Reply, Response, Topology, ask, get, set_field};
+use tests::{Hop, Origin, Reply, Response, Tap, TestNode, Topology, ask, get, set_field};
 
 const SITE: &str = "topology = \"regional\"";
 
@@ -186,6 +187,28 @@ async fn a_purge_at_an_edge_reaches_what_is_stored_two_tiers_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_regional_tier_got_after_a_purge_may_be_from_before_it() {
+    let origin = Origin::start().await;
+    origin.in_turn("/a", [Reply::fresh("old"), Reply::fresh("new")]);
+    let topology = Topology::new(&origin)
+        .edges(3)
+        .regionals(1)
+        .hop(Hop::Bytes)
+        .site(SITE)
+        .start()
+        .await;
+    // Past the regional tier, so that the upper tier alone has it.
+    topology.relay(2).cut().await;
+    assert_eq!(topology.edge(2).get("/a").await.text(), "old");
+    topology.relay(2).restore();
+    topology.edge(1).purge("http://shop.example/a").await;
+    // An edge that knows of no purge brings it to the regional tier now.
+    assert_eq!(topology.edge(3).get("/a").await.text(), "old");
+    assert_eq!(topology.edge(1).get("/a").await.text(), "new");
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_if_cached_asks_the_stores_of_all_three_tiers_and_no_origin() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::fresh("content"));
@@ -280,5 +303,123 @@ async fn a_cold_object_is_fetched_once_though_every_edge_asks() {
         assert_eq!(text.unwrap(), "content");
     }
     assert_eq!(origin.requests("/a").len(), 1);
+    topology.finish().await;
+}
+
+/// An upper tier's file, with one upper tier of its own.
+fn node_file(name: &str, upper: (&str, SocketAddr)) -> String {
+    let keys: Vec<_> = ["edge-1", "one", "other"]
+        .map(|node| format!("\"{node}.key\""))
+        .into();
+    format!(
+        "role = \"upper-tier\"\nname = \"{name}\"\nsites = \"sites.toml\"\n\
+         [[listen]]\naddress = \"127.0.0.1:0\"\nhttp2 = false\n\
+         [admin]\naddress = \"127.0.0.1:0\"\n\
+         [keys]\nfiles = [{}]\n[health]\nprobe_ms = 0\n\
+         [telemetry]\naccess_log = \"off\"\n\
+         [[upper_tier]]\nname = \"{}\"\naddress = \"{}\"\n",
+        keys.join(", "),
+        upper.0,
+        upper.1
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tiers_that_name_each_other_are_no_circle() {
+    let origin = Origin::start().await;
+    let gate = tests::Gate::new();
+    for number in 0..10 {
+        let path = format!("/{number}");
+        origin.always(&path, Reply::fresh("content").held_at(&gate));
+    }
+    // It has the sites and the edge's key; its own upper tier is not asked here.
+    let topology = Topology::new(&origin)
+        .uppers(0)
+        .site(&format!("{SITE}\nfallback = [\"direct\"]"))
+        .start()
+        .await;
+    let folder = topology.folder();
+    for node in ["one", "other", "edge-1"] {
+        topology.write(&format!("{node}.key"), &tests::signing_key(node, node));
+    }
+    let tap = Tap::start().await;
+    let role = config::Role::UpperTier;
+    let one = node_file("one", ("other", tap.address()));
+    let one = TestNode::start(folder, "one", &one, role).await;
+    let other = node_file("other", ("one", one.address()));
+    let other = TestNode::start(folder, "other", &other, role).await;
+    tap.lead_to(other.address());
+    let edge = |name: &str, asked: &TestNode| {
+        format!(
+            "role = \"edge\"\nname = \"edge-1\"\nsites = \"sites.toml\"\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
+             [keys]\nfiles = [\"edge-1.key\"]\n[health]\nprobe_ms = 0\n\
+             [telemetry]\naccess_log = \"off\"\n\
+             [[upper_tier]]\nname = \"{name}\"\naddress = \"{}\"\ntier = \"regional\"\n",
+            asked.address()
+        )
+    };
+    // Each asks the other for the same at the same time, and neither waits for itself.
+    let role = config::Role::Edge;
+    let to_one = TestNode::start(folder, "to-one", &edge("one", &one), role).await;
+    let to_other = TestNode::start(folder, "to-other", &edge("other", &other), role).await;
+    let mut visitors = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        for asked in [to_one.address(), to_other.address()] {
+            visitors.spawn(async move {
+                let mut client = tests::Client::connect(asked).await;
+                client.ask(&get(&format!("/{number}"))).await.text()
+            });
+        }
+    }
+    for number in 0..10 {
+        origin.wait_for_requests(&format!("/{number}"), 2).await;
+    }
+    gate.open();
+    while let Some(text) = visitors.join_next().await {
+        assert_eq!(text.unwrap(), "content");
+    }
+    for node in [to_one, to_other, one, other] {
+        node.into_running().drain().await;
+    }
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tier_brings_an_invalidated_group_back() {
+    let origin = Origin::start().await;
+    let pages: Vec<String> = (0..12).map(|page| format!("/{page}")).collect();
+    for page in &pages {
+        let version = |n| Reply::fresh(format!("version {n}")).with("Cache-Groups", "\"pages\"");
+        origin.in_turn(page, [version(1), version(2)]);
+    }
+    let changed = Reply::ok("changed").with("Cache-Group-Invalidation", "\"pages\"");
+    origin.always("/change", changed);
+    let topology = Topology::new(&origin)
+        .edges(2)
+        .regionals(2)
+        .uppers(3)
+        .hop(Hop::Bytes)
+        .site(SITE)
+        .start()
+        .await;
+    // Past the regional tiers, so that the upper tiers alone hold them.
+    for relay in &topology.relays()[3..] {
+        relay.cut().await;
+    }
+    for page in &pages {
+        assert_eq!(topology.edge(2).get(page).await.text(), "version 1");
+    }
+    for relay in &topology.relays()[3..] {
+        relay.restore();
+    }
+    // One of each tier passes this on; the others hear nothing of it.
+    let change = ask("POST", "/change").body("words");
+    assert_eq!(topology.edge(1).ask(&change).await.status, 200);
+    for page in &pages {
+        let answer = topology.edge(1).get(page).await;
+        assert_eq!(answer.text(), "version 2", "{page}: {:?}", members(&answer));
+    }
     topology.finish().await;
 }

@@ -18,6 +18,7 @@ use store::Object;
 use super::body::{Appended, Broken};
 use super::complete::Around;
 use super::flight::{Fetched, Pilot};
+use super::freshen::asked_ms;
 use super::reach::{Reached, Route, reach};
 use super::run::Plan;
 use crate::answer;
@@ -229,7 +230,7 @@ impl<'a> Carrier<'a> {
             vary: self.fetched.vary.clone(),
             selector: self.fetched.selector.clone(),
             upstream_cache_status: self.fetched.upstream_cache_status.clone(),
-            stored_ms: self.answer.response.request_ms,
+            stored_ms: asked_ms(&plan.node, &self.answer),
             groups: self.fetched.groups.clone(),
         };
         plan.node.store.put(&plan.ticket, Arc::new(object))

@@ -34,11 +34,23 @@ pub(crate) struct FlightKey {
     /// The visitor demanded validation: it must not be content with a fill that
     /// somebody less demanding began.
     pub(crate) reload: bool,
-    /// It goes over upper tiers. A fill that these ask for goes to the origin, and must
-    /// not wait for one that asks them.
-    pub(crate) by_tier: bool,
+    /// Where it goes from here.
+    pub(crate) onward: Onward,
     /// Revision of the sites' configuration, whose rules the fill follows.
     pub(crate) rev: String,
+}
+
+/// Where a fill goes from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Onward {
+    /// To the origin. A fill that upper tiers ask for must not wait for one that asks them.
+    Origin,
+    /// Over upper tiers.
+    Tiers {
+        /// The last purge of the key that an edge told of, Unix milliseconds; 0: none.
+        /// What took off without knowing of it may bring what was stored before.
+        told_ms: u64,
+    },
 }
 
 /// All flights of a node.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::{DATE, VIA};
 use http::{HeaderMap, Method, StatusCode};
 use http_cache::{Arrival, HeadEffect, RequestFacts, Vary};
+use observe::Outcome;
 use store::Object;
 
 use super::reach::Reached;
@@ -13,6 +14,7 @@ use super::run::Plan;
 use crate::answer;
 use crate::fields;
 use crate::groups;
+use crate::state::Node;
 
 /// The stored object, freshened by a 304 that answers its validators, and whether
 /// it may still be stored.
@@ -112,10 +114,25 @@ fn freshened(
         vary,
         fields: kept_fields,
         upstream_cache_status: upstream,
-        stored_ms: answer.response.request_ms,
+        stored_ms: asked_ms(&plan.node, answer),
         groups,
     };
     (object, may_be_stored)
+}
+
+/// When what an answer brought was asked for of its origin, so that a purge that an edge
+/// tells of can be told from it. At an upper tier that is when we asked; at a regional one
+/// the tier behind may have had it stored since before the purge.
+pub(super) fn asked_ms(node: &Node, answer: &Reached) -> u64 {
+    let (request_ms, response_ms) = (answer.response.request_ms, answer.response.response_ms);
+    let was_stored = answer.tier.as_ref().filter(|tier| {
+        // Nobody tells an edge of purges.
+        !node.is_edge() && tier.outcome != Outcome::Miss.as_str()
+    });
+    match was_stored.and_then(|tier| tier.age_ms) {
+        Some(age_ms) => request_ms.min(response_ms.saturating_sub(age_ms)),
+        None => request_ms,
+    }
 }
 
 /// When the answer came, and how old the next tier says it is.

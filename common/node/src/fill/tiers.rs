@@ -23,7 +23,9 @@ use serde_json::{Value, json};
 use smallvec::SmallVec;
 use topology::{Auto, AutoRules, Load, State, Tier, Topology};
 
+use super::flight::Onward;
 use super::reach::{Reached, Route};
+use crate::request::Request;
 use crate::state::Node;
 use crate::upstream::Target;
 
@@ -40,6 +42,19 @@ pub(crate) fn asks_tiers(node: &Node, site: &config::Site, hop: u8) -> bool {
         Wanted::Single | Wanted::Hash | Wanted::Auto => false,
     };
     may && !node.upstreams.uppers.is_empty()
+}
+
+/// Where a fill for a request goes from here.
+pub(crate) fn onward(node: &Node, request: &Request) -> Onward {
+    if !asks_tiers(node, &request.site.config, request.hop()) {
+        return Onward::Origin;
+    }
+    Onward::Tiers {
+        told_ms: match request.tier {
+            Some(_) => node.purged.last(request.digest()),
+            None => 0,
+        },
+    }
 }
 
 /// What a site's topology is decided by, held for as long as that is asked.

@@ -83,7 +83,7 @@ async fn board(
         selector,
         range: range.clone(),
         reload,
-        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
+        onward: tiers::onward(node, request),
         rev: request.site.rev.clone(),
     };
     let purged_ms = node.purged.last(request.digest());

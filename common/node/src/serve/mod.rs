@@ -309,7 +309,7 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
         selector: known_selector(node, request),
         range: None,
         reload: false,
-        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
+        onward: tiers::onward(node, request),
         rev: request.site.rev.clone(),
     };
     let (passenger, pilot) = Flights::board(node, key, node.purged.last(request.digest()));

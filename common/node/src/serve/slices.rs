@@ -152,7 +152,7 @@ async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64
         selector: None,
         range: Some(range.clone()),
         reload: false,
-        by_tier: tiers::asks_tiers(node, &request.site.config, request.hop()),
+        onward: tiers::onward(node, request),
         rev: request.site.rev.clone(),
     };
     let purged_ms = node.purged.last(request.digest());
