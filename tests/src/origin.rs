@@ -295,6 +295,9 @@ async fn answer(
     {
         return (None, Err(error));
     }
+    if !reply.takes.is_zero() {
+        tokio::time::sleep(reply.takes).await;
+    }
     match &reply.special {
         Some(Special::HangUp) => return (None, Ok(())),
         Some(Special::Silence) => return (None, stall(&mut wire).await),

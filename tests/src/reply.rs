@@ -1,5 +1,7 @@
 //! What the scripted origin says: a response, and where it waits, breaks or stalls.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::Gate;
@@ -18,6 +20,8 @@ pub struct Reply {
     pub(crate) framing: ReplyFraming,
     /// Before anything is sent.
     pub(crate) gate: Option<Gate>,
+    /// How long it takes before anything is sent.
+    pub(crate) takes: Duration,
     /// Offsets in the body at which something happens, in order.
     pub(crate) turns: Vec<(u64, Turn)>,
     pub(crate) interim: Vec<u16>,
@@ -59,6 +63,7 @@ impl Reply {
             parts: Vec::new(),
             framing: ReplyFraming::Length,
             gate: None,
+            takes: Duration::ZERO,
             turns: Vec::new(),
             interim: Vec::new(),
             special: None,
@@ -210,6 +215,13 @@ impl Reply {
     #[must_use]
     pub fn held_at(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
+        self
+    }
+
+    /// Takes so long before it sends anything, as from a far origin.
+    #[must_use]
+    pub fn taking(mut self, takes: Duration) -> Self {
+        self.takes = takes;
         self
     }
 

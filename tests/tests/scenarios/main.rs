@@ -8,6 +8,7 @@
 
 mod admin;
 mod alerts;
+mod auto;
 mod bodies;
 mod bounds;
 mod budgets;
@@ -47,6 +48,7 @@ mod reload;
 mod restarts;
 mod rolling;
 mod rules;
+mod shares;
 mod signals;
 mod signatures;
 mod slices;
