@@ -376,3 +376,35 @@ fn a_collectors_files_are_read_and_no_message_shows_what_is_in_them() {
     );
     assert!(!format!("{telemetry:?}").contains("word"));
 }
+
+#[test]
+fn regional_sites_and_nodes_that_do_not_fit_are_warned_of() {
+    let regional = "topology = \"regional\"\n";
+    let upper = "role = \"upper-tier\"\nname = \"upper-9\"\nsites = \"sites.toml\"\n\
+                 [[listen]]\naddress = \"127.0.0.1:8099\"\n[keys]\nfiles = [\"a.key\"]\n\
+                 [[upper_tier]]\nname = \"upper-1\"\naddress = \"10.0.0.1:8091\"\n";
+    let edge = format!("{EDGE}[keys]\nfiles = [\"a.key\"]\n");
+    let marked = edge.replace("[keys]", "tier = \"regional\"\n[keys]");
+    let no_regional = "warning: DIR/sites.toml:3: sites.a: is `regional`, and the edge `edge-1` has \
+                       no regional tier: it asks its upper tiers as with `hash`; set \
+                       `tier = \"regional\"` in an `[[upper_tier]]` of the edge's file";
+    let no_site = "warning: DIR/sites.toml: has no site that is `regional`, so that the upper tier \
+                   `upper-9` goes to every origin itself and asks none of its upper tiers; set \
+                   `topology = \"regional\"` for a site, or remove the node's `[[upper_tier]]`";
+    for (node, site, said) in [
+        (edge.as_str(), regional, vec![no_regional]),
+        (edge.as_str(), "", vec![]),
+        (marked.as_str(), regional, vec![]),
+        (upper, regional, vec![]),
+        (upper, "", vec![no_site]),
+    ] {
+        let story = Story::new();
+        let sites = format!(
+            "[pools.a]\nservers = [\"10.0.0.9:80\"]\n[sites.a]\nhosts = [\"a.example\"]\n\
+             pool = \"a\"\n{site}"
+        );
+        story.write("sites.toml", &sites);
+        story.write("node.toml", node);
+        assert_eq!(story.said("node.toml"), said, "{site}");
+    }
+}

@@ -1,4 +1,4 @@
-//! Probes: how an edge learns of an upper tier what no request tells it.
+//! Probes: how a node learns of an upper tier what no request tells it.
 //!
 //! A probe is a signed `OPTIONS *` that may go no further (RFC 9110 §7.6.2, §9.3.7).
 //! It takes the whole way of a request: name, connection, TLS, signature and signed
