@@ -17,7 +17,9 @@ pub struct TierResult {
     /// `node`: the answering node. With an ed25519 key it is proven; with an
     /// hmac key it is as good as the set of nodes that hold the edge's key.
     pub node: String,
-    /// `outcome`: a token, such as `hit`, `stale` or `miss`, or one of [`NoAnswer`].
+    /// `outcome`: a token, such as `hit`, `stale` or `miss`, or one of [`NoAnswer`]. Where
+    /// the answering node missed and asked a further tier, it is what that one said: a
+    /// miss is a fetch from the origin.
     pub outcome: String,
     /// `age_ms`: the answer's age when it was sent, in milliseconds; absent when
     /// the answer did not come through a cache.

@@ -268,6 +268,54 @@ async fn a_field_lost_behind_a_regional_tier_is_found_there_and_no_visitor_pays(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_goes_on_when_a_tier_dies_in_the_middle_of_it() {
+    for dies in ["upper-", "regional-"] {
+        let origin = Origin::start().await;
+        let gate = tests::Gate::new();
+        let whole = Reply::fresh("first half, second half").with("ETag", "\"v1\"");
+        origin.in_turn("/a", [whole.clone().pausing_after(10, &gate), whole]);
+        let topology = Topology::new(&origin)
+            .regionals(2)
+            .uppers(2)
+            .hop(Hop::Bytes)
+            .site(SITE)
+            .start()
+            .await;
+        let mut client = topology.edge(1).client().await;
+        client.send(get("/a").bytes()).await;
+        client.head().await;
+        assert_eq!(client.at_least(10).await, "first half");
+        let tiers = topology.uppers().iter().chain(topology.regionals());
+        for (relay, node) in topology.relays().iter().zip(tiers) {
+            let fills = node.metrics().await.sum("fills_in_flight", &[]);
+            if node.name().starts_with(dies) && fills > 0 {
+                relay.cut().await;
+                break;
+            }
+        }
+        if dies == "regional-" {
+            // The tiers behind it go on, and whoever takes it up boards their fill.
+            gate.open();
+        }
+        let (rest, complete) = client.rest().await;
+        assert_eq!(
+            (&rest[..], complete),
+            (&b", second half"[..], true),
+            "{dies}"
+        );
+        let fetches = origin.requests("/a").len();
+        assert!(fetches <= 2, "{dies}: {fetches}");
+        let mut resumed = 0;
+        for node in topology.edges().iter().chain(topology.regionals()) {
+            resumed += node.metrics().await.sum("resumed_total", &[]);
+        }
+        assert_eq!(resumed, 1, "{dies}");
+        gate.open();
+        topology.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cold_object_is_fetched_once_though_every_edge_asks() {
     let origin = Origin::start().await;
     let gate = tests::Gate::new();
