@@ -82,6 +82,8 @@ pub(crate) enum Published {
         /// Others than the one who began the fill may have it.
         shared: bool,
     },
+    /// Nothing was asked of anybody: what another flight brought had just been stored.
+    Landed(Arc<Object>),
     /// No way gave a verified answer.
     Failed(Arc<Failure>),
 }

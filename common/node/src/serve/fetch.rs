@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use http::header::AGE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_cache::Selector;
+use http_cache::{Decision, Selector};
 use observe::Outcome;
 use store::Object;
 
 use super::partial;
 use super::parts::{Part, is_bodyless, part_head, select_part};
-use super::{Fetch, from_stored, slices};
+use super::{Fetch, from_stored, hit_status, slices};
 use crate::answer::{Answer, Body, Head, Story};
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward, ProxyError};
-use crate::fill::flight::{Failure, Fetched, Flight, FlightKey, Flights, Passenger, Published};
+use crate::fill::flight::{
+    Failure, Fetched, Flight, FlightKey, Flights, Passenger, Pilot, Published,
+};
 use crate::fill::run::{Plan, launch};
 use crate::fill::tiers;
 use crate::request::Request;
@@ -90,7 +92,9 @@ async fn board(
     let (mut passenger, pilot) = Flights::board(node, key, purged_ms);
     let leads = pilot.is_some();
     let mut dropped_cookies = false;
-    if let Some(pilot) = pilot {
+    if let Some(pilot) = pilot
+        && let Some(pilot) = take_off(node, request, fetch.stored.as_ref(), pilot)
+    {
         let stored = fetch.stored.clone();
         let mut plan = Plan::new(node, request, Purpose::Shared, stored, fetch.glance);
         if reload {
@@ -114,6 +118,10 @@ async fn board(
     let answer = match published {
         Err(_) => return Boarding::NotForUs,
         Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
+        Ok(Published::Landed(object)) => match from_landed(node, request, &object) {
+            Some(answer) => answer,
+            None => return Boarding::NotForUs,
+        },
         Ok(Published::Revalidated { object, shared }) => {
             if let Some(invalidated_ms) = outdated(node, &object.groups, leads) {
                 return Boarding::Outdated(invalidated_ms);
@@ -151,6 +159,64 @@ async fn board(
         }
     };
     Boarding::Answered(Box::new(answer))
+}
+
+/// Lets a new flight take off, unless what it is to bring has landed since the store was
+/// looked into: a flight leaves the registry only after its object is stored, so whoever
+/// did not meet it there finds that. `stored` is what was found before.
+pub(super) fn take_off(
+    node: &Node,
+    request: &Request,
+    stored: Option<&Arc<Object>>,
+    mut pilot: Pilot,
+) -> Option<Pilot> {
+    let entry = node.store.get(&request.key);
+    let object = entry
+        .as_ref()
+        .and_then(|entry| entry.select(&request.fields, request.policy()))
+        .filter(|object| stored.is_none_or(|stored| !Arc::ptr_eq(stored, object)))
+        .filter(|object| is_fresh_hit(node, request, object).is_some());
+    let Some(object) = object else {
+        return Some(pilot);
+    };
+    pilot.publish(Published::Landed(Arc::clone(object)));
+    pilot.close_doors();
+    None
+}
+
+/// Its age and the time it has left, if a stored object answers a request as it is.
+fn is_fresh_hit(node: &Node, request: &Request, object: &Object) -> Option<(u64, u64)> {
+    let purged_ms = node.purged.last(request.digest());
+    let stands = control::epoch::stands(object.stored_ms, purged_ms)
+        && node.store.stands(&object.groups)
+        && !partial::is_part(object);
+    let decision = http_cache::decide(&request.facts, Some(&object.facts), node.now_ms());
+    match decision {
+        Decision::Fresh { age_ms, ttl_ms } if stands => Some((age_ms, ttl_ms)),
+        _ => None,
+    }
+}
+
+/// A hit of what has just been stored, for whoever it answers.
+fn from_landed(node: &Node, request: &Request, object: &Arc<Object>) -> Option<Answer> {
+    let policy = request.policy();
+    if !object
+        .vary
+        .matches(&object.selector, &request.fields, policy)
+    {
+        return None;
+    }
+    let (age_ms, ttl_ms) = is_fresh_hit(node, request, object)?;
+    let ttl_s = i64::try_from(ttl_ms / 1000).unwrap_or(i64::MAX);
+    let status = hit_status(object, ttl_s);
+    Some(from_stored(
+        node,
+        request,
+        object,
+        age_ms,
+        status,
+        Outcome::Hit,
+    ))
 }
 
 /// When a group of what a flight brings was invalidated since it took off. Whoever
@@ -208,7 +274,7 @@ async fn alone(node: &Arc<Node>, request: &Request, fetch: &Fetch) -> Answer {
             whole(node, request, &fetched, passenger, &cache_status, outcome)
         }
         Ok(Published::Failed(failure)) => failed(node, request, fetch, &failure, flight),
-        Ok(Published::Revalidated { .. }) | Err(_) => {
+        Ok(Published::Revalidated { .. } | Published::Landed(_)) | Err(_) => {
             let failure = Failure {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 error: ProxyError::new("http_response_timeout", "no answer in time"),

@@ -28,7 +28,7 @@ use crate::request::Request;
 use crate::seal::{self, Purpose};
 use crate::state::Node;
 use crate::tier;
-use fetch::{fetched_answer, known_selector};
+use fetch::{fetched_answer, known_selector, take_off};
 use parts::{Part, is_bodyless, part_head, select_part, several};
 
 /// What can be said without waiting.
@@ -314,7 +314,9 @@ fn refresh(node: &Arc<Node>, request: &Request, object: &Arc<Object>, glance: Gl
     };
     let (passenger, pilot) = Flights::board(node, key, node.purged.last(request.digest()));
     drop(passenger);
-    if let Some(pilot) = pilot {
+    if let Some(pilot) = pilot
+        && let Some(pilot) = take_off(node, request, Some(object), pilot)
+    {
         let stored = Some(Arc::clone(object));
         let mut plan = Plan::new(node, request, Purpose::Shared, stored, glance);
         plan.outbound.background = true;
