@@ -57,6 +57,11 @@ impl NameServer {
         }
     }
 
+    /// Knows no name from now on.
+    pub fn knows_nothing(&self) {
+        self.now(Says::NoSuchName);
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -38,6 +38,10 @@ use crate::upstream::{Target, host_only, millis};
 /// signs of life, and HTTP's patience does not apply.
 pub(crate) const UPGRADED_IDLE_MS: u64 = 5 * 60 * 1000;
 
+/// An attempt for which little time is left still has this much: it bounds the pauses in
+/// the answer's body as well.
+const PATIENCE_MS_MIN: u64 = 1_000;
+
 /// What is known once a request was let in to pass.
 #[derive(Debug)]
 pub(super) struct OnTheWay {
@@ -59,6 +63,8 @@ pub(super) struct OnTheWay {
     /// The peer asked last, and whether it may be asked once more.
     asked: Option<HttpPeer>,
     asked_again: bool,
+    /// When nobody else is asked any more, milliseconds after its beginning.
+    budget_ms: u64,
     receipt: Option<Receipt>,
     /// What came is an upper tier's word that no origin server answered it.
     pub(super) no_answer: Option<NoAnswer>,
@@ -119,6 +125,7 @@ impl OnTheWay {
             peers: Vec::new().into_iter(),
             asked: None,
             asked_again: false,
+            budget_ms: node.config.timeouts.budget_ms(request.hop()),
             receipt: None,
             no_answer: None,
             span_id: [0; 8],
@@ -155,10 +162,25 @@ impl OnTheWay {
             safe: self.request.method.is_safe(),
             ended: Some(ended),
             another: true,
-            // What passes has no time as a whole: each attempt has its own.
-            in_time: true,
+            in_time: self.budget_ms > self.request.watch.elapsed_ms(),
         });
         step == Step::Ask
+    }
+
+    /// How long the next attempt may be without a sign of an answer.
+    fn patience_ms(&self, node: &Node) -> u64 {
+        let Some(target) = &self.target else { return 0 };
+        if self.upgrade.is_some() {
+            return UPGRADED_IDLE_MS;
+        }
+        if self.framing != Framing::None {
+            // pingora reads while it still sends, so this runs during an upload too.
+            return target.pass_wait_ms(node);
+        }
+        let left_ms = self
+            .budget_ms
+            .saturating_sub(self.request.watch.elapsed_ms());
+        target.head_wait_ms(node).min(left_ms.max(PATIENCE_MS_MIN))
     }
 
     /// Asks the peer of before once more, on a connection of its own.
@@ -185,13 +207,7 @@ impl OnTheWay {
         self.attempt_from_us = self.request.watch.elapsed_us();
         // The seal decides what goes out; pingora adds nothing before it.
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        let patience_ms = if self.upgrade.is_some() {
-            UPGRADED_IDLE_MS
-        } else {
-            // pingora reads while it still sends, so this runs during an upload too.
-            self.target.as_ref().map_or(0, |to| to.pass_wait_ms(node))
-        };
-        peer.options.read_timeout = Some(millis(patience_ms));
+        peer.options.read_timeout = Some(millis(self.patience_ms(node)));
         self.asked = Some(peer.clone());
         Ok(peer)
     }
