@@ -331,3 +331,28 @@ async fn what_is_no_handshake_is_closed_and_counted() {
     assert_eq!(edge.get("/known").await.text(), "known");
     topology.finish().await;
 }
+
+/// Why tiers do not speak HTTP/2 to each other: `docs/decisions/0032`. What fails here is
+/// a reason to look at that page again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_pingora_does_to_answers_over_http_2_is_still_so() {
+    let origin = Origin::start().await;
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let early = Reply::ok("late").set("Date", date).after_interim(103);
+    origin.always("/early", early.with("Cache-Control", "private"));
+    let topology = Topology::new(&origin).start().await;
+    let edge = topology.edge(1);
+    let by_h1 = edge.get("/early").await;
+    assert_eq!(
+        (by_h1.text().as_str(), &by_h1.interim[..]),
+        ("late", &[103][..])
+    );
+    assert_eq!(by_h1.says("Date"), date);
+    let by_h2 = H2Client::connect(edge.address())
+        .await
+        .ask(&get("/early"))
+        .await;
+    assert_eq!(by_h2.text(), "late");
+    assert_ne!(by_h2.says("Date"), date);
+    topology.finish().await;
+}
