@@ -17,7 +17,6 @@
 mod ask;
 mod client;
 pub mod clock;
-pub mod drill;
 mod fault;
 mod files;
 mod fleet;
@@ -37,6 +36,7 @@ mod tap;
 mod tls;
 mod tls_front;
 mod topology;
+pub mod under_load;
 mod wait;
 mod wire;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tests::drill::{self, DrillOrigin, Load, Pace, Tally, Watch};
+use tests::under_load::{self, CountingOrigin, Load, Pace, Tally, Watch};
 use tests::{Fault, Hop, Kind, Origin, Share, Side, Topology, within};
 
 /// Direct fetches at once that the site allows each edge.
@@ -24,19 +24,19 @@ const PATIENCE_S: u64 = 60;
 /// A topology under load, and everybody who looks at it.
 struct Stage {
     topology: Topology,
-    origin: DrillOrigin,
+    origin: CountingOrigin,
     load: Load,
     watch: Watch,
 }
 
 impl Stage {
     async fn set() -> Self {
-        let origin = DrillOrigin::start(Duration::from_millis(15)).await;
+        let origin = CountingOrigin::start(Duration::from_millis(15)).await;
         let mut topology = Topology::new(&Origin::start().await)
             .edges(2)
             .uppers(2)
             .hop(Hop::Faulty)
-            .sites(&drill::sites(origin.address(), DIRECT_MAX))
+            .sites(&under_load::sites(origin.address(), DIRECT_MAX))
             .edge_extra("[timeouts]\ntier_answer_ms = 800")
             .start()
             .await;
@@ -73,9 +73,9 @@ impl Stage {
     async fn noticed(&self, kind: Kind) -> u64 {
         let metrics = self.watch.metrics().await;
         if kind.is_judged() {
-            drill::faults_named(&metrics)
+            under_load::faults_named(&metrics)
         } else {
-            drill::upstream_failures(&metrics)
+            under_load::upstream_failures(&metrics)
         }
     }
 

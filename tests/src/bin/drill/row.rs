@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::drill::{self, Counts, Line, Lines, Tally};
+use tests::under_load::{self, Counts, Line, Lines, Tally};
 use tests::{Fault, clock};
 
 use crate::stage::{DIRECT_MAX, Stage, alerts};
@@ -180,9 +180,9 @@ impl Row {
 async fn noticed(stage: &Stage, fault: Fault) -> u64 {
     let metrics = stage.watch.metrics().await;
     if fault.kind.is_judged() {
-        drill::faults_named(&metrics)
+        under_load::faults_named(&metrics)
     } else {
-        drill::upstream_failures(&metrics)
+        under_load::upstream_failures(&metrics)
     }
 }
 

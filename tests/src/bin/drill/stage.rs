@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::drill::{self, DrillOrigin, Lines, Load, Pace, Sink, Watch};
+use tests::under_load::{self, CountingOrigin, Lines, Load, Pace, Sink, Watch};
 use tests::{Fault, Fleet, Intermediary, Kind, Process, clock, within};
 
 /// What the origin takes for each answer: long enough for fills to meet.
@@ -36,7 +36,7 @@ pub(crate) struct Stage {
     _nodes: Vec<Process>,
     _collector: Sink,
     intermediaries: Vec<Intermediary>,
-    pub(crate) origin: DrillOrigin,
+    pub(crate) origin: CountingOrigin,
     pub(crate) load: Load,
     pub(crate) watch: Watch,
     per_second: u64,
@@ -54,10 +54,13 @@ pub(crate) struct End {
 impl Stage {
     /// Starts everything, and waits until every page is stored that is to be.
     pub(crate) async fn set(per_second: usize) -> Self {
-        let origin = DrillOrigin::start(ORIGIN_THINKS).await;
+        let origin = CountingOrigin::start(ORIGIN_THINKS).await;
         let collector = Sink::start().await;
         let fleet = Fleet::eject(&["--edges", "3", "--uppers", "2"]).await;
-        fleet.write("sites.toml", &drill::sites(origin.address(), DIRECT_MAX));
+        fleet.write(
+            "sites.toml",
+            &under_load::sites(origin.address(), DIRECT_MAX),
+        );
         let mut intermediaries = Vec::new();
         for upper in UPPERS {
             let address = fleet.ports().of(upper);

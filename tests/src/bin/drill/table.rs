@@ -1,8 +1,9 @@
 //! The drill's figures, for people.
 
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use tests::under_load::figures;
 
 use crate::row::Row;
 use crate::stage::End;
@@ -31,13 +32,12 @@ const COLUMNS: [(&str, usize); 14] = [
 
 /// The line above the rows.
 pub(crate) fn heading() -> String {
-    let titles = COLUMNS.map(|(title, _)| title.to_owned());
-    padded(&titles)
+    figures::padded(&figures::titles(&COLUMNS), &COLUMNS)
 }
 
 /// A row as a line.
 pub(crate) fn line(row: &Row) -> String {
-    padded(&cells(row))
+    figures::padded(&cells(row), &COLUMNS)
 }
 
 /// What is to be said below the rows.
@@ -66,26 +66,18 @@ pub(crate) fn summary(rows: &[Row], end: &End) -> String {
 
 /// Replaces the figures in a page.
 pub(crate) fn into_page(page: &Path, rows: &[Row], end: &End, requests: u64) -> io::Result<()> {
-    let text = fs::read_to_string(page)?;
-    let (before, rest) = text.split_once(BEGIN).ok_or_else(|| no_place(BEGIN))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| no_place(END))?;
-    let mut figures = format!(
+    let mut text = format!(
         "`make drill` with {requests} requests a row, on {}, {}:\n\n",
-        machine(),
+        figures::machine(),
         tests::clock::http_date(0)
     );
-    let titles = COLUMNS.map(|(title, _)| title.to_owned());
-    figures += &cells_of(&titles);
-    figures += &format!("{}\n", "|---".repeat(COLUMNS.len()) + "|");
+    text += &figures::row(&figures::titles(&COLUMNS));
+    text += &figures::rule(COLUMNS.len());
     for row in rows {
-        figures += &cells_of(&cells(row));
+        text += &figures::row(&cells(row));
     }
-    figures += &format!("\n{}\n", summary(rows, end));
-    fs::write(page, format!("{before}{BEGIN}{figures}{END}{after}"))
-}
-
-fn no_place(mark: &str) -> io::Error {
-    io::Error::other(format!("there is no line {:?}", mark.trim()))
+    text += &format!("\n{}\n", summary(rows, end));
+    figures::into_page(page, BEGIN, END, &text)
 }
 
 fn cells(row: &Row) -> [String; 14] {
@@ -126,28 +118,4 @@ fn cells(row: &Row) -> [String; 14] {
         ),
         format!("{before:.1} / {during:.1} / {after:.1}"),
     ]
-}
-
-fn padded(cells: &[String; 14]) -> String {
-    let mut line = String::new();
-    for (cell, (_, width)) in cells.iter().zip(COLUMNS) {
-        line += &format!("{cell:width$}  ");
-    }
-    line.trim_end().to_owned()
-}
-
-fn cells_of(cells: &[String; 14]) -> String {
-    format!("| {} |\n", cells.join(" | "))
-}
-
-/// Cores and processor, as the system tells them.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let told = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = told
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split(": ").nth(1))
-        .unwrap_or("an unnamed processor");
-    format!("{cores} cores of {model}")
 }

@@ -1,12 +1,14 @@
-//! The drill's origin: serves its pages, takes orders, and counts what reaches it.
+//! An origin that serves its pages, takes orders, counts what reaches it, and fails when
+//! it is told to.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::pages::{self, Kind};
@@ -15,10 +17,28 @@ use crate::wire::{Fields, Wire, field, head_bytes, request_framing};
 
 /// An origin that counts. It ends when it is dropped.
 #[derive(Debug)]
-pub struct DrillOrigin {
+pub struct CountingOrigin {
     address: SocketAddr,
     counts: Arc<Mutex<Counts>>,
+    mood: watch::Sender<Mood>,
     accepting: AbortHandle,
+}
+
+/// What an origin does with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// It answers them.
+    Well,
+    /// It answers 503.
+    Fails,
+    /// It takes them and does not answer.
+    Hangs,
+    /// It breaks off in the middle of a body and resets the connection; in that of every
+    /// other one alone, or of all.
+    BreaksOff {
+        /// None is whole.
+        all: bool,
+    },
 }
 
 /// What reached an origin since it was last asked.
@@ -35,26 +55,44 @@ pub struct Counts {
     /// Of those, the most that one edge had under way at once.
     pub direct_at_once_max: usize,
     direct_now: HashMap<String, usize>,
+    /// Requests since the beginning.
+    in_all: u64,
 }
 
-impl DrillOrigin {
-    /// Starts one that thinks for so long before each answer.
+impl CountingOrigin {
+    /// Starts one on loopback that thinks for so long before each answer.
+    pub async fn start(thinks: Duration) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), thinks).await
+    }
+
+    /// The same at an address.
     ///
     /// # Panics
-    /// When the system has no port to give.
-    pub async fn start(thinks: Duration) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+    /// When the system has no port to give there.
+    pub async fn start_at(address: IpAddr, thinks: Duration) -> Self {
+        let listener = TcpListener::bind((address, 0)).await;
         let listener = listener.expect("the system has a port");
         let address = listener
             .local_addr()
             .expect("a bound socket has an address");
         let counts = Arc::<Mutex<Counts>>::default();
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&counts), thinks));
+        let mood = watch::Sender::new(Mood::Well);
+        let serving = Serving {
+            counts: Arc::clone(&counts),
+            mood: mood.subscribe(),
+            thinks,
+        };
         Self {
             address,
             counts,
-            accepting: accepting.abort_handle(),
+            mood,
+            accepting: tokio::spawn(accept(listener, serving)).abort_handle(),
         }
+    }
+
+    /// It is in this mood from now on.
+    pub fn is_now(&self, mood: Mood) {
+        self.mood.send_replace(mood);
     }
 
     /// Where it listens.
@@ -76,7 +114,7 @@ impl DrillOrigin {
     }
 }
 
-impl Drop for DrillOrigin {
+impl Drop for CountingOrigin {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -97,6 +135,7 @@ impl Counts {
 
     fn begins(&mut self, path: &str, kind: Kind, edge: Option<&str>) {
         self.requests += 1;
+        self.in_all += 1;
         if matches!(kind, Kind::Hot | Kind::Cold | Kind::Range) {
             *self.fetches.entry(path.to_owned()).or_default() += 1;
         }
@@ -120,23 +159,34 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, counts: Arc<Mutex<Counts>>, thinks: Duration) {
+/// What every connection has.
+#[derive(Clone, Debug)]
+struct Serving {
+    counts: Arc<Mutex<Counts>>,
+    mood: watch::Receiver<Mood>,
+    thinks: Duration,
+}
+
+async fn accept(listener: TcpListener, serving: Serving) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { return };
-                let counts = Arc::clone(&counts);
+                let serving = serving.clone();
                 // A connection that breaks is the nodes' story.
-                connections.spawn(async move { drop(serve(stream, &counts, thinks).await) });
+                connections.spawn(async move { drop(serve(stream, serving).await) });
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn serve(stream: TcpStream, counts: &Mutex<Counts>, thinks: Duration) -> io::Result<()> {
+async fn serve(stream: TcpStream, mut serving: Serving) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // Whoever breaks off resets the connection; between answers it makes no difference.
+    stream.set_zero_linger()?;
+    let counts = Arc::clone(&serving.counts);
     let mut wire = Wire::new(Box::new(stream));
     while let Some(head) = wire.head().await? {
         wire.begin_body(request_framing(&head.fields));
@@ -151,17 +201,45 @@ async fn serve(stream: TcpStream, counts: &Mutex<Counts>, thinks: Duration) -> i
             continue;
         };
         let edge = came_straight_from(&head.fields);
-        let busy = Busy::begin(counts, &path, kind, edge);
+        let busy = Busy::begin(&counts, &path, kind, edge);
+        let number = lock(&counts).in_all;
         if kind == Kind::Order {
             let order = String::from_utf8_lossy(&body).into_owned();
-            *lock(counts).orders.entry(order).or_default() += 1;
+            *lock(&counts).orders.entry(order).or_default() += 1;
         }
-        tokio::time::sleep(thinks).await;
-        let answer = answer(&path, kind, &head.fields, &body);
+        tokio::time::sleep(serving.thinks).await;
+        let mood = *serving.mood.borrow();
+        if mood == Mood::Hangs {
+            // Those who still wait by then get nothing either.
+            let _ = serving.mood.wait_for(|mood| *mood != Mood::Hangs).await;
+            return Ok(());
+        }
+        let answer = match mood {
+            Mood::Fails => sorry(&path),
+            _ => answer(&path, kind, &head.fields, &body),
+        };
         drop(busy);
+        let breaks_off = match mood {
+            Mood::BreaksOff { all } => all || number.is_multiple_of(2),
+            _ => false,
+        };
+        if breaks_off {
+            let half = middle(&answer);
+            wire.write(&answer[..half]).await?;
+            // The reset must not overtake what was written.
+            tokio::time::sleep(serving.thinks).await;
+            return Ok(());
+        }
         wire.write(&answer).await?;
     }
     Ok(())
+}
+
+/// The middle of a message's body, or its end where it has none.
+fn middle(message: &[u8]) -> usize {
+    let head = message.windows(4).position(|end| end == b"\r\n\r\n");
+    let head = head.map_or(message.len(), |at| at + 4);
+    head + (message.len() - head) / 2
 }
 
 /// A request that the origin works on.
@@ -211,6 +289,18 @@ fn answer(path: &str, kind: Kind, asked: &Fields, order: &[u8]) -> Vec<u8> {
         kind,
         &body.slice(first..=last),
     )
+}
+
+/// An error that nobody may keep.
+fn sorry(path: &str) -> Vec<u8> {
+    let body = pages::sorry(path);
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nDate: {}\r\nCache-Control: no-store\r\n\
+         Content-Length: {}\r\n\r\n",
+        clock::http_date(0),
+        body.len()
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// `bytes=FIRST-LAST`, the one form that is asked for here.

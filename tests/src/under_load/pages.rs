@@ -1,4 +1,4 @@
-//! What every URL of the drill must hold, as a function of its path and the time.
+//! What every URL must hold, as a function of its path and the time.
 //!
 //! Visitors and origin compute it each for themselves, so that a body that belongs to
 //! another URL, to another version, or to nobody is seen by whoever gets it.
@@ -122,6 +122,12 @@ pub fn body(kind: Kind, path: &str, version: u64) -> Bytes {
         body.put_u64(state);
     }
     body.freeze()
+}
+
+/// What the origin says instead of a page, while it fails.
+#[must_use]
+pub fn sorry(path: &str) -> Bytes {
+    format!("the origin is sorry about {path}\n").into()
 }
 
 /// The entity tag of a page in one version.
