@@ -37,12 +37,17 @@ enum Says {
 }
 
 impl NameServer {
-    /// Starts one that knows no name.
+    /// Starts one on loopback that knows no name.
+    pub async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    /// The same at an address.
     ///
     /// # Panics
-    /// When the system has no port to give.
-    pub async fn start() -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await;
+    /// When the system has no port to give there.
+    pub async fn start_at(address: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((address, 0)).await;
         let socket = socket.expect("the system has a port");
         let address = socket.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Mutex::new(Shared {

@@ -68,6 +68,29 @@ impl Process {
         Self::spawn(program, command(program).args(arguments).env(name, value))
     }
 
+    /// As [`Process::start`], by another command that becomes it, such as `nsenter`.
+    ///
+    /// # Panics
+    /// As there, and when there is no such command.
+    pub fn start_by<A: AsRef<OsStr>>(
+        by: &[String],
+        program: &str,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let [first, rest @ ..] = by else {
+            return Self::start(program, arguments);
+        };
+        let mut command = quiet(Command::new(first));
+        command.args(rest).arg(binaries().join(program));
+        Self::spawn(program, command.args(arguments))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As [`Process::start`], with a standard output that is a pipe nobody reads.
     ///
     /// # Panics
@@ -239,7 +262,10 @@ impl Printed {
 }
 
 fn command(program: &str) -> Command {
-    let mut command = Command::new(binaries().join(program));
+    quiet(Command::new(binaries().join(program)))
+}
+
+fn quiet(mut command: Command) -> Command {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -5,13 +5,15 @@
 //! did on the day that this project began with.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::wire::{Framing, Message, Wire, request_framing, response_framing, status_of};
@@ -40,6 +42,7 @@ pub struct Relay {
 struct Shared {
     target: SocketAddr,
     messages: bool,
+    delay: Duration,
     alter_request: Mutex<Option<AlterRequest>>,
     alter_response: Mutex<Option<AlterResponse>>,
     exchanges: watch::Sender<Vec<Exchange>>,
@@ -58,16 +61,21 @@ impl std::fmt::Debug for Shared {
 impl Relay {
     /// Passes bytes on.
     pub async fn of_bytes(target: SocketAddr) -> Self {
-        Self::start(target, false).await
+        Self::start(Ipv4Addr::LOCALHOST.into(), target, false, Duration::ZERO).await
+    }
+
+    /// Passes bytes on, from a port at `address`, and so much later in each direction.
+    pub async fn of_late_bytes(address: IpAddr, target: SocketAddr, delay: Duration) -> Self {
+        Self::start(address, target, false, delay).await
     }
 
     /// Passes whole messages on.
     pub async fn of_messages(target: SocketAddr) -> Self {
-        Self::start(target, true).await
+        Self::start(Ipv4Addr::LOCALHOST.into(), target, true, Duration::ZERO).await
     }
 
-    async fn start(target: SocketAddr, messages: bool) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+    async fn start(address: IpAddr, target: SocketAddr, messages: bool, delay: Duration) -> Self {
+        let listener = TcpListener::bind((address, 0)).await;
         let listener = listener.expect("the system has a port");
         let address = listener
             .local_addr()
@@ -75,6 +83,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             target,
             messages,
+            delay,
             alter_request: Mutex::default(),
             alter_response: Mutex::default(),
             exchanges: watch::Sender::default(),
@@ -176,8 +185,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             // A connection that breaks is the nodes' story.
             let _ = if shared.messages {
                 pass_messages(edge, upper, &shared).await
-            } else {
+            } else if shared.delay.is_zero() {
                 pass_bytes(edge, upper).await
+            } else {
+                pass_late_bytes(edge, upper, shared.delay).await
             };
         });
     }
@@ -185,6 +196,49 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn pass_bytes(mut edge: TcpStream, mut upper: TcpStream) -> io::Result<()> {
     copy_bidirectional(&mut edge, &mut upper).await.map(drop)
+}
+
+async fn pass_late_bytes(edge: TcpStream, upper: TcpStream, delay: Duration) -> io::Result<()> {
+    let (from_edge, to_edge) = edge.into_split();
+    let (from_upper, to_upper) = upper.into_split();
+    // The first direction that breaks takes the other along.
+    tokio::try_join!(
+        late(from_edge, to_upper, delay),
+        late(from_upper, to_edge, delay)
+    )?;
+    Ok(())
+}
+
+/// Chunks that a relay holds back in each direction. It reads no further beyond.
+const LATE_CHUNKS_MAX: usize = 1024;
+
+/// Passes bytes on as they come, each so much later.
+async fn late(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    delay: Duration,
+) -> io::Result<()> {
+    let (sender, mut receiver) = mpsc::channel(LATE_CHUNKS_MAX);
+    let reading = async {
+        loop {
+            let mut chunk = BytesMut::with_capacity(16 << 10);
+            let length = from.read_buf(&mut chunk).await?;
+            let due = Box::pin(tokio::time::sleep(delay));
+            if length == 0 || sender.send((due, chunk)).await.is_err() {
+                drop(sender);
+                return io::Result::Ok(());
+            }
+        }
+    };
+    let writing = async {
+        while let Some((due, chunk)) = receiver.recv().await {
+            due.await;
+            to.write_all(&chunk).await?;
+        }
+        to.shutdown().await
+    };
+    tokio::try_join!(reading, writing)?;
+    Ok(())
 }
 
 async fn pass_messages(edge: TcpStream, upper: TcpStream, shared: &Shared) -> io::Result<()> {
