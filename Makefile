@@ -10,7 +10,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps deps-test demo test proof check fuzz drill bench scale compose compose-keys compose-test clean
+.PHONY: help deps deps-test demo test proof check fuzz drill deps-chaos chaos bench scale compose compose-keys compose-test clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -83,6 +83,28 @@ fuzz: deps ## let a fuzzer at every parser, each for SECONDS=20
 drill: deps ## replay the outage, and its relatives, against real processes under load
 	cargo build --release --bins
 	target/release/drill --markdown docs/drill.md $(ARGS)
+
+# Namespaces, what filters and queues in them, and clocks that are wrong. The containers
+# need a Docker engine and its compose, which are not installed for you.
+deps-chaos: deps
+	@missing=; \
+	command -v ip >/dev/null && command -v tc >/dev/null || missing="$$missing iproute2"; \
+	command -v nft >/dev/null || missing="$$missing nftables"; \
+	command -v unshare >/dev/null && command -v nsenter >/dev/null || missing="$$missing util-linux"; \
+	ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$$missing faketime"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else \
+	    echo "missing packages:$$missing (on Debian or Ubuntu: sudo apt-get install$$missing)" >&2; \
+	    exit 1; \
+	fi
+
+# What it is told, for example: make chaos ARGS="--setting namespaces --requests 5000"
+chaos: deps-chaos ## what may go wrong around the nodes, in namespaces and containers, under load
+	cargo build --release --bins
+	target/release/chaos --markdown docs/chaos.md $(ARGS)
 
 bench: deps ## this project and its peers, side by side
 	bench/run

@@ -180,9 +180,13 @@ impl Visitor {
         }
     }
 
-    async fn ask_and_judge(&mut self, asked: Asked) {
+    async fn ask_and_judge(&mut self, mut asked: Asked) {
         let watch = Stopwatch::start();
         let outcome = tokio::time::timeout(PATIENCE, self.ask(&asked)).await;
+        if asked.allowed.is_none() {
+            // Who was under way when a fault began has met it as well.
+            asked.allowed = lock(&self.shared.terms).allowed;
+        }
         let verdict = match outcome {
             Ok(Ok(got)) => judge(&asked, &got, clock::now_ms()),
             Ok(Err(why)) => Verdict::Error(why.to_string()),

@@ -20,6 +20,13 @@ pub struct Allowance {
     pub again: bool,
 }
 
+impl Allowance {
+    /// Whether there is nothing that visitors have to put up with.
+    pub(super) const fn is_none(&self) -> bool {
+        self.refused.is_empty() && self.broken.is_empty()
+    }
+}
+
 /// One request.
 #[derive(Debug)]
 pub(super) struct Asked {
