@@ -88,7 +88,9 @@ impl Load {
             / u32::try_from(pace.per_second).unwrap_or(1);
         let mut visitors = JoinSet::new();
         for number in 0..pace.connections {
-            visitors.spawn(Visitor::new(number, &shared).visit(every));
+            let first = every * u32::try_from(number).unwrap_or(0)
+                / u32::try_from(pace.connections).unwrap_or(1);
+            visitors.spawn(Visitor::new(number, &shared).visit(first, every));
         }
         Self { shared, visitors }
     }
@@ -171,7 +173,9 @@ impl Visitor {
         }
     }
 
-    async fn visit(mut self, every: Duration) {
+    /// Asks over and over, each visitor at another moment.
+    async fn visit(mut self, first: Duration, every: Duration) {
+        tokio::time::sleep(first).await;
         let mut turns = tokio::time::interval(every);
         loop {
             turns.tick().await;

@@ -33,11 +33,12 @@ pub enum Mood {
     Fails,
     /// It takes them and does not answer.
     Hangs,
-    /// It breaks off in the middle of a body and resets the connection; in that of every
-    /// other one alone, or of all.
+    /// It breaks off in the middle of a body and resets the connection: that of every
+    /// answer, or only where a page is asked for whole that does not change, so that the
+    /// rest of it can be had.
     BreaksOff {
-        /// None is whole.
-        all: bool,
+        /// Nothing can be had to its end.
+        always: bool,
     },
 }
 
@@ -55,8 +56,6 @@ pub struct Counts {
     /// Of those, the most that one edge had under way at once.
     pub direct_at_once_max: usize,
     direct_now: HashMap<String, usize>,
-    /// Requests since the beginning.
-    in_all: u64,
 }
 
 impl CountingOrigin {
@@ -135,8 +134,7 @@ impl Counts {
 
     fn begins(&mut self, path: &str, kind: Kind, edge: Option<&str>) {
         self.requests += 1;
-        self.in_all += 1;
-        if matches!(kind, Kind::Hot | Kind::Cold | Kind::Range) {
+        if kind.is_unchanging() {
             *self.fetches.entry(path.to_owned()).or_default() += 1;
         }
         if let Some(edge) = edge {
@@ -202,7 +200,6 @@ async fn serve(stream: TcpStream, mut serving: Serving) -> io::Result<()> {
         };
         let edge = came_straight_from(&head.fields);
         let busy = Busy::begin(&counts, &path, kind, edge);
-        let number = lock(&counts).in_all;
         if kind == Kind::Order {
             let order = String::from_utf8_lossy(&body).into_owned();
             *lock(&counts).orders.entry(order).or_default() += 1;
@@ -220,7 +217,10 @@ async fn serve(stream: TcpStream, mut serving: Serving) -> io::Result<()> {
         };
         drop(busy);
         let breaks_off = match mood {
-            Mood::BreaksOff { all } => all || number.is_multiple_of(2),
+            Mood::BreaksOff { always: true } => true,
+            Mood::BreaksOff { always: false } => {
+                kind.is_unchanging() && field(&head.fields, "range").is_none()
+            }
             _ => false,
         };
         if breaks_off {

@@ -71,6 +71,11 @@ impl Kind {
         }
     }
 
+    /// Whether its pages are for ever what they are.
+    pub(super) const fn is_unchanging(self) -> bool {
+        matches!(self, Self::Hot | Self::Cold | Self::Range)
+    }
+
     /// How old an answer may be that a visitor gets, where it changes at all.
     const fn age_ms_max(self) -> Option<u64> {
         match self {

@@ -8,14 +8,14 @@ use tests::Fleet;
 use crate::setting::{LOG_BYTES, Plan, nodes};
 use crate::shell;
 
-/// Group of the user in the image; it may read the keys.
-const GROUP: u32 = 10_001;
+/// Number of the user in the image, and of its group, which may read the keys.
+pub(crate) const GROUP: u32 = 10_001;
 
 /// What the projects of all runs begin with.
 const PROJECT: &str = "headwater-chaos-";
 
 /// What is run, besides this program.
-const PROGRAMS: [&str; 6] = ["docker", "nsenter", "ip", "nft", "tc", "prlimit"];
+const PROGRAMS: [&str; 7] = ["docker", "nsenter", "setpriv", "ip", "nft", "tc", "prlimit"];
 
 /// The compose that is there, the newer one first.
 fn compose() -> Option<Vec<&'static str>> {

@@ -207,9 +207,8 @@ impl Deed {
                 }
             }
             Self::NoDescriptors(node) => {
-                let pid = setting.pid(node).await.to_string();
                 let limit = format!("--nofile={}", undo.files_max);
-                shell::run(&["prlimit", "--pid", &pid, &limit]).await;
+                prlimit(setting, node, &[&limit]).await;
             }
             Self::KillInTurn | Self::Roll => {}
         }
@@ -351,7 +350,7 @@ async fn no_descriptors(setting: &Setting, node: &str) -> String {
     let before = said.split_whitespace().collect::<Vec<_>>().join(":");
     let hard = before.split(':').nth(1).unwrap_or_default();
     let limit = format!("--nofile={FILES_MAX}:{hard}");
-    shell::run(&["prlimit", "--pid", &pid, &limit]).await;
+    prlimit(setting, node, &[&limit]).await;
     let listener = setting.listener(node);
     let asking = async {
         let mut stream = TcpStream::connect(listener).await?;
@@ -366,6 +365,25 @@ async fn no_descriptors(setting: &Setting, node: &str) -> String {
         "{node} still lets somebody in: {answered:?}"
     );
     before
+}
+
+/// Asks for a node's limits, or changes them, as the user that it runs as: the system
+/// wants that, or more of a right than root of a container has.
+async fn prlimit(setting: &Setting, node: &str, words: &[&str]) -> String {
+    let pid = setting.pid(node).await.to_string();
+    let user = setting.user();
+    let (uid, gid) = (format!("--reuid={user}"), format!("--regid={user}"));
+    let by = [
+        "setpriv",
+        &uid,
+        &gid,
+        "--clear-groups",
+        "prlimit",
+        "--pid",
+        &pid,
+    ];
+    let by = if user == 0 { &by[4..] } else { &by[..] };
+    shell::run(&[by, words].concat()).await
 }
 
 /// How long somebody waits who stands before a node that can open nothing.

@@ -167,7 +167,7 @@ fn networks() -> Vec<Fault> {
 fn origins() -> Vec<Fault> {
     let breaks_off = none_left(
         "origin resets in mid-body, always",
-        Deed::Origin(Mood::BreaksOff { all: true }),
+        Deed::Origin(Mood::BreaksOff { always: true }),
         UNSTORED,
         "none is left: refused, or visibly broken off",
     );
@@ -180,8 +180,8 @@ fn origins() -> Vec<Fault> {
         ),
         none_left("origin hangs", Deed::Origin(Mood::Hangs), UNSTORED, STALE),
         left(
-            "origin resets in mid-body, every other",
-            Deed::Origin(Mood::BreaksOff { all: false }),
+            "origin resets in mid-body, once",
+            Deed::Origin(Mood::BreaksOff { always: false }),
             "a way is left: the rest of the body, asked for again",
         ),
         Fault {

@@ -113,6 +113,7 @@ pub(crate) struct Namespaces {
 impl Namespaces {
     pub(crate) async fn make(fleet: Fleet) -> Self {
         let plan = Plan::new(99);
+        shell::run(&["ip", "link", "set", "lo", "up"]).await;
         for (bridge, address) in [("tiers", plan.host()), ("origin", plan.origin())] {
             shell::run(&["ip", "link", "add", bridge, "type", "bridge"]).await;
             let address = format!("{address}/24");

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use tests::{Fleet, Ports, within};
 use tokio::net::TcpStream;
 
-use crate::containers::Containers;
+use crate::containers::{self, Containers};
 use crate::namespaces::Namespaces;
 use crate::shell;
 
@@ -247,6 +247,14 @@ impl Setting {
         match self {
             Self::Namespaces(it) => it.pid(node),
             Self::Containers(it) => it.pid(node).await,
+        }
+    }
+
+    /// The number of the user that nodes run as; their group has the same.
+    pub(crate) fn user(&self) -> u32 {
+        match self {
+            Self::Namespaces(_) => 0,
+            Self::Containers(_) => containers::GROUP,
         }
     }
 
