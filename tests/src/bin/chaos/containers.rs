@@ -49,6 +49,8 @@ pub(crate) struct Containers {
     project: String,
     image: String,
     compose: Vec<&'static str>,
+    /// Whether the nodes were started before.
+    begun: bool,
     /// Ended by this program.
     ended: Vec<&'static str>,
 }
@@ -64,6 +66,7 @@ impl Containers {
             image: format!("{project}:nodes"),
             project,
             compose: compose().expect("it was there a moment ago"),
+            begun: false,
             ended: Vec::new(),
         };
         let programs = beside();
@@ -151,6 +154,12 @@ impl Containers {
 
     pub(crate) async fn start(&mut self, nodes: &[&'static str]) {
         self.ended.retain(|node| !nodes.contains(node));
+        if !self.begun {
+            // The older compose connects them to their other networks only now.
+            self.compose(&[&["start"], nodes].concat()).await;
+            self.begun = true;
+            return;
+        }
         for node in nodes {
             self.docker(&["start"], node).await;
         }
