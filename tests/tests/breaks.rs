@@ -8,7 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const LAYERS: [&str; 5] = ["construction", "wire", "non-interference", "model", "drill"];
+const LAYERS: [&str; 6] = [
+    "construction",
+    "wire",
+    "non-interference",
+    "model",
+    "drill",
+    "ways",
+];
 
 /// A break, as its patch file describes it.
 struct Break {
