@@ -272,7 +272,11 @@ async fn cut(setting: &Setting, network: &str, uppers: &[&str], is_cut: bool) {
         for upper in uppers {
             containers.connect(network, upper, !is_cut).await;
         }
-        return;
+        // Out of one network, a container still reaches this machine, and the origin is
+        // this program, through the gateway of another.
+        if network != "origin" {
+            return;
+        }
     }
     if !is_cut {
         no_rules(setting, uppers).await;
@@ -337,16 +341,8 @@ const FILES_MAX: &str = "8";
 
 /// Lets a node open nothing more, and sees that it lets nobody new in. Its limit before.
 async fn no_descriptors(setting: &Setting, node: &str) -> String {
-    let pid = setting.pid(node).await.to_string();
-    let words = [
-        "prlimit",
-        "--pid",
-        &pid,
-        "--nofile",
-        "--noheadings",
-        "--raw",
-    ];
-    let said = shell::run(&[&words[..], &["--output", "SOFT,HARD"]].concat()).await;
+    let words = ["--nofile", "--noheadings", "--raw", "--output", "SOFT,HARD"];
+    let said = prlimit(setting, node, &words).await;
     let before = said.split_whitespace().collect::<Vec<_>>().join(":");
     let hard = before.split(':').nth(1).unwrap_or_default();
     let limit = format!("--nofile={FILES_MAX}:{hard}");
