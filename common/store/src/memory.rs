@@ -80,7 +80,8 @@ pub enum NotKept {
     Purged,
     /// It would take the whole store, or more.
     TooLarge,
-    /// It is an error, and a good object is there that may be served instead.
+    /// It would take the place of something better: it is an error, and a good object is
+    /// there that may be served instead; or a part, or older than what came meanwhile.
     WouldDisplace,
 }
 

@@ -1,6 +1,7 @@
 //! Fetching once for many: who waits for whom, and who does not.
 
-use tests::{Client, Gate, Origin, Reply, TestNode, Topology, get, within};
+use node::MovedClock;
+use tests::{Client, Gate, Origin, Reply, TestNode, Topology, clock, get, within};
 
 /// Connects and asks, without waiting for the answer.
 async fn asking(edge: &TestNode, path: &str) -> Client {
@@ -65,6 +66,42 @@ async fn everybody_reads_the_growing_body() {
         assert!(complete);
     }
     assert_eq!(origin.requests("/slow").len(), 1);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_boards_a_body_that_takes_longer_than_it_is_fresh() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let ten_seconds = |body: &'static str| Reply::ok(body).with("Cache-Control", "max-age=10");
+    origin.in_turn(
+        "/slow",
+        [
+            ten_seconds("first, then").pausing_after(5, &gate),
+            ten_seconds("later"),
+        ],
+    );
+    let time = MovedClock::at(clock::now_ms());
+    let topology = Topology::new(&origin).clock(&time).start().await;
+    let edge = topology.edge(1);
+    let mut first = asking(edge, "/slow").await;
+    first.head().await;
+    time.advance(9_000);
+    let mut second = asking(edge, "/slow").await;
+    second.head().await;
+    time.advance(1_000);
+    assert_eq!(edge.get("/slow").await.text(), "later");
+    gate.open();
+    for mut client in [first, second] {
+        let (rest, complete) = client.rest().await;
+        assert_eq!((rest.as_ref(), complete), (&b"first, then"[..], true));
+    }
+    topology.no_fill_is_running().await;
+    // What came late and is old already does not take the place of what is fresh.
+    let again = edge.get("/slow").await;
+    assert_eq!(again.text(), "later");
+    assert!(again.hit_at("edge-1"), "{again:?}");
+    assert_eq!(origin.requests("/slow").len(), 2);
     topology.finish().await;
 }
 

@@ -204,6 +204,9 @@ impl<'a> Carrier<'a> {
 
     fn keep(&self, body: Bytes) -> Result<(), store::NotKept> {
         let plan = self.plan;
+        if self.pilot.was_replaced() {
+            return Err(store::NotKept::WouldDisplace);
+        }
         if self.fetched.status == StatusCode::PARTIAL_CONTENT {
             let key = plan.ticket.key().as_bytes();
             // A part never takes the place of a whole.

@@ -163,6 +163,17 @@ impl Flight {
         })
     }
 
+    /// Whether what it brings was fresh for a shorter time than its body takes. To whoever
+    /// comes now it is a stale response (RFC 9111 §4.2); who is aboard asked before.
+    fn has_grown_stale(&self, now_ms: u64) -> bool {
+        match self.head.borrow().as_ref() {
+            Some(Published::Response(fetched)) => {
+                fetched.facts.age_ms(now_ms) >= fetched.facts.lifetime_ms()
+            }
+            _ => false,
+        }
+    }
+
     fn passenger(self: &Arc<Self>) -> Passenger {
         Passenger {
             head: self.head.subscribe(),
@@ -175,19 +186,22 @@ impl Flight {
 impl Flights {
     /// Boards the flight for `key`; the first aboard gets the pilot too, and must
     /// see that it flies. One that took off before the key was purged, at
-    /// `purged_ms`, is boarded no more: a new one takes its place.
+    /// `purged_ms`, or whose response is stale by now is boarded no more: a new one
+    /// takes its place.
     pub(crate) fn board(
         node: &Arc<crate::state::Node>,
         key: FlightKey,
         purged_ms: u64,
     ) -> (Passenger, Option<Pilot>) {
+        let now_ms = node.now_ms();
         let mut registered = node.flights.registered.lock();
         if let Some(flight) = registered.get(&key)
             && flight.began_ms > purged_ms
+            && !flight.has_grown_stale(now_ms)
         {
             return (flight.passenger(), None);
         }
-        let flight = Flight::new(node.now_ms());
+        let flight = Flight::new(now_ms);
         registered.insert(key.clone(), Arc::clone(&flight));
         drop(registered);
         let pilot = Pilot {
@@ -253,6 +267,15 @@ impl Pilot {
             }
             first
         });
+    }
+
+    /// Whether another flight for the same key took its place, which asked later.
+    pub(crate) fn was_replaced(&self) -> bool {
+        self.registered.as_ref().is_some_and(|(key, node)| {
+            let registered = node.flights.registered.lock();
+            let there = registered.get(key);
+            there.is_none_or(|flight| !Arc::ptr_eq(flight, &self.flight))
+        })
     }
 
     /// Leaves the registry: nobody can board from now on.
