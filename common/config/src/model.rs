@@ -266,6 +266,19 @@ impl Timeouts {
         self.answer_ms
             .min(self.tier_answer_ms.saturating_sub(spared_ms))
     }
+
+    /// What of [`Timeouts::budget_ms`] no upper tier gets while the origin itself may
+    /// still be asked after them, milliseconds.
+    ///
+    /// Upper tiers that answer too slowly would otherwise use up all of it, each and in
+    /// waiting for a turn at the next one, and a way that is open would never be taken.
+    /// The first that is asked loses nothing by it, and a second one has as much as is
+    /// kept: half of what is left after the first.
+    #[must_use]
+    pub fn kept_for_origin_ms(&self, hop: u8) -> u64 {
+        let after_one_ms = self.budget_ms(hop).saturating_sub(self.tier_answer_ms);
+        self.first_byte_ms.min(after_one_ms / 2)
+    }
 }
 
 /// When an upstream is asked, and when not.

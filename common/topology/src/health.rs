@@ -67,6 +67,9 @@ pub enum Failure {
     Connect,
     /// Connected, but no response head within the time allowed.
     Timeout,
+    /// The same, while others were answered: what it was asked for may be slow, or it
+    /// answers some of all requests too late.
+    Late,
     /// The connection broke, or what came over it was not HTTP.
     Broken,
     /// An answer came whose signature is missing or wrong.
@@ -82,6 +85,7 @@ impl Failure {
         match self {
             Self::Connect => "connect",
             Self::Timeout => "timeout",
+            Self::Late => "late",
             Self::Broken => "broken",
             Self::Unverified => "unverified",
             Self::Refused => "refused",
@@ -247,6 +251,9 @@ impl Health {
                     // Whoever cannot be connected to will not answer the next
                     // request either, so no more visitors should find out.
                     Failure::Connect => self.rules.failures_to_down,
+                    // One page that hangs, asked for three times, is no reason; half
+                    // of the latest answers are.
+                    Failure::Late => *failures,
                     _ => failures.saturating_add(1),
                 };
                 let too_often = too_many > 0

@@ -55,6 +55,7 @@ mod signals;
 mod signatures;
 mod slices;
 mod tiers;
+mod too_slow;
 mod trace_context;
 mod upstreams;
 mod ways;

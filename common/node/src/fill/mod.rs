@@ -13,6 +13,7 @@ pub(crate) mod flight;
 mod freshen;
 mod hedge;
 pub(crate) mod interim;
+pub(crate) mod patience;
 pub(crate) mod place;
 pub(crate) mod reach;
 pub(crate) mod retries;

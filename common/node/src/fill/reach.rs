@@ -19,6 +19,7 @@ use topology::{
 
 use super::flight::Failure;
 use super::interim::Teller;
+use super::patience::{Patience, ends_at_origin};
 use super::{hedge, place, retries, tiers};
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
@@ -153,42 +154,51 @@ async fn walk(
     let now_ms = node.now_ms();
     let mut targets = targets(node, route, now_ms);
     tiers::measure_another(node, route, &mut targets, now_ms);
-    let budget_ms = node.config.timeouts.budget_ms(route.hop);
+    let patience = Patience::of(node, route.hop);
     let mut last = no_way(route);
     let site = &route.site.config;
     let yields = place::yields(node, site, route.stale_may_serve, outbound.background);
+    let goes_past_tiers = tiers::asks_tiers(node, site, route.hop);
     let _live = node.retries.begin();
     let (mut place, mut retry) = (None, None);
     let mut is_retry = route.is_retry;
     let mut targets = targets.into_iter();
     let mut ended = None;
     loop {
-        let left_ms = left_ms(budget_ms, route.watch.elapsed_ms());
+        let spent_ms = route.watch.elapsed_ms();
+        let in_time = patience.left_ms(spent_ms).is_some();
         let another = targets.len() > 0;
         let step = next_step(Progress {
             safe: outbound.method.is_safe(),
             ended,
             another,
-            in_time: left_ms.is_some(),
+            in_time,
         });
-        let (Step::Ask, Some(left_ms), Some(target)) = (step, left_ms, targets.next()) else {
-            if another && left_ms.is_none() && attempts.lock().is_empty() {
+        let (Step::Ask, Some(target)) = (step, targets.next()) else {
+            if another && !in_time && attempts.lock().is_empty() {
                 last = no_time();
             }
             return Err(last);
         };
-        let mut left_ms = left_ms;
-        if is_retry && retry.is_none() {
+        let after = targets.as_slice();
+        let left_ms = || patience.left_for_ms(&target, after, route.watch.elapsed_ms());
+        let Some(time_ms) = left_ms() else { continue };
+        if target.is_origin() && goes_past_tiers {
+            // Direct fetches have a budget of their own.
+            retry = None;
+        } else if is_retry && retry.is_none() {
             let pool = &site.pool.name;
             retry = match target.is_cut_off(node, pool, node.now_ms()) {
                 // Nearly a certain error, and waiting for it helps nobody.
                 true => retries::enter_at_once(node),
-                false => retries::enter(node, yields, left_ms).await,
+                false => retries::enter(node, yields, time_ms).await,
             };
             if retry.is_none() {
+                if !yields && ends_at_origin(after) {
+                    continue;
+                }
                 return Err(last);
             }
-            left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
         }
         let seat = match target.seat(node) {
             Ok(seat) => seat,
@@ -198,13 +208,14 @@ async fn walk(
                 continue;
             }
         };
-        if matches!(target, Target::Origin { .. }) && place.is_none() {
+        if target.is_origin() && place.is_none() {
+            let left_ms = left_ms().unwrap_or(0);
             // Boxed: most requests go to a store of the hierarchy.
             let entered = Box::pin(place::enter(node, site, route.hop, yields, left_ms)).await;
             let entered = entered.map_err(|full| failure(full, &target.name(node)))?;
             place = Some(entered);
-            left_ms = budget_ms.saturating_sub(route.watch.elapsed_ms());
         }
+        let left_ms = left_ms().unwrap_or(0);
         let next = targets.as_slice().first().filter(|_| ended.is_none());
         let hedge = next.and_then(|next| hedge::of(node, route, outbound, &target, next));
         let outcome = match hedge {
@@ -234,11 +245,6 @@ async fn walk(
             }
         }
     }
-}
-
-/// What is left of the time for an answer. None: nothing.
-fn left_ms(budget_ms: u64, elapsed_ms: u64) -> Option<u64> {
-    budget_ms.checked_sub(elapsed_ms).filter(|left| *left > 0)
 }
 
 /// The time went by before anybody was asked, in waiting for somebody else's fill.
@@ -505,20 +511,6 @@ pub(crate) fn remedy(reason: Reason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn time_runs_out_at_its_end() {
-        for (budget_ms, elapsed_ms, left) in [
-            (30, 0, Some(30)),
-            (30, 29, Some(1)),
-            (30, 30, None),
-            (30, 31, None),
-            (0, 0, None),
-        ] {
-            assert_eq!(left_ms(budget_ms, elapsed_ms), left);
-        }
-        assert_eq!(no_time().status, StatusCode::GATEWAY_TIMEOUT);
-    }
 
     #[test]
     fn whoever_was_asked_last_is_not_judged_by_a_moment() {

@@ -20,9 +20,11 @@ use super::keep::Keeping;
 use super::last_stop;
 use super::{NO_ANSWER, UNSOUND, UNVERIFIED, lost};
 use crate::door::head::Framing;
+use crate::fill::patience::{Patience, ends_at_origin};
 use crate::fill::place::{self, Place};
 use crate::fill::reach::{self, Route};
 use crate::fill::retries::{self, Live, Retry};
+use crate::fill::tiers;
 use crate::groups;
 use crate::ids;
 use crate::key::Resource;
@@ -63,8 +65,8 @@ pub(super) struct OnTheWay {
     /// The peer asked last, and whether it may be asked once more.
     asked: Option<HttpPeer>,
     asked_again: bool,
-    /// When nobody else is asked any more, milliseconds after its beginning.
-    budget_ms: u64,
+    /// The time for all it may ask.
+    patience: Patience,
     receipt: Option<Receipt>,
     /// What came is an upper tier's word that no origin server answered it.
     pub(super) no_answer: Option<NoAnswer>,
@@ -125,7 +127,7 @@ impl OnTheWay {
             peers: Vec::new().into_iter(),
             asked: None,
             asked_again: false,
-            budget_ms: node.config.timeouts.budget_ms(request.hop()),
+            patience: Patience::of(node, request.hop()),
             receipt: None,
             no_answer: None,
             span_id: [0; 8],
@@ -162,7 +164,10 @@ impl OnTheWay {
             safe: self.request.method.is_safe(),
             ended: Some(ended),
             another: true,
-            in_time: self.budget_ms > self.request.watch.elapsed_ms(),
+            in_time: self
+                .patience
+                .left_ms(self.request.watch.elapsed_ms())
+                .is_some(),
         });
         step == Step::Ask
     }
@@ -177,10 +182,15 @@ impl OnTheWay {
             // pingora reads while it still sends, so this runs during an upload too.
             return target.pass_wait_ms(node);
         }
-        let left_ms = self
-            .budget_ms
-            .saturating_sub(self.request.watch.elapsed_ms());
+        let left_ms = self.left_for_ms(target).unwrap_or(0);
         target.head_wait_ms(node).min(left_ms.max(PATIENCE_MS_MIN))
+    }
+
+    /// What `target` may have of the time that is left. None: nothing.
+    fn left_for_ms(&self, target: &Target) -> Option<u64> {
+        let spent_ms = self.request.watch.elapsed_ms();
+        let after = self.targets.as_slice();
+        self.patience.left_for_ms(target, after, spent_ms)
     }
 
     /// Asks the peer of before once more, on a connection of its own.
@@ -212,9 +222,12 @@ impl OnTheWay {
         Ok(peer)
     }
 
-    /// The next target that has a seat for it.
+    /// The next target that has a seat for it, while there is time for that.
     fn free_target(&mut self, node: &Node) -> Option<Target> {
-        for target in self.targets.by_ref() {
+        while let Some(target) = self.targets.next() {
+            if self.left_for_ms(&target).is_none() {
+                continue;
+            }
             match target.seat(node) {
                 Ok(seat) => {
                     self.seat = seat;
@@ -230,29 +243,44 @@ impl OnTheWay {
         None
     }
 
+    /// Whether `target` may be asked, as far as the budget of retries goes.
+    async fn may_ask(&mut self, node: &Node, target: &Target) -> bool {
+        let site = &self.request.site.config;
+        if target.is_origin() && tiers::asks_tiers(node, site, self.request.hop()) {
+            // Direct fetches have a budget of their own.
+            self.retry = None;
+            return true;
+        }
+        let again = self.failure.map(SendError::ended);
+        if !again.is_some_and(topology::takes_from_budget) || self.retry.is_some() {
+            return true;
+        }
+        let wait_ms = self.left_for_ms(target).unwrap_or(0);
+        self.retry = match target.is_cut_off(node, &site.pool.name, node.now_ms()) {
+            true => retries::enter_at_once(node),
+            false => retries::enter(node, false, wait_ms).await,
+        };
+        self.retry.is_some()
+    }
+
     async fn next_target(&mut self, node: &Node) -> Result<()> {
         self.seat = None;
-        let Some(target) = self.free_target(node) else {
-            return Ok(());
-        };
-        let again = self.failure.map(SendError::ended);
-        if again.is_some_and(topology::takes_from_budget) && self.retry.is_none() {
-            let wait_ms = node.config.timeouts.budget_ms(self.request.hop());
-            let pool = &self.request.site.config.pool.name;
-            self.retry = match target.is_cut_off(node, pool, node.now_ms()) {
-                true => retries::enter_at_once(node),
-                false => retries::enter(node, false, wait_ms).await,
+        let target = loop {
+            let Some(target) = self.free_target(node) else {
+                return Ok(());
             };
-            if self.retry.is_none() {
+            if self.may_ask(node, &target).await {
+                break target;
+            }
+            if !ends_at_origin(self.targets.as_slice()) {
                 self.targets = Vec::new().into_iter();
                 return Err(of_upstream(ErrorType::ConnectError, "no room to ask again"));
             }
-        }
+        };
         let site = &self.request.site.config;
-        let to_origin = matches!(target, Target::Origin { .. });
-        if to_origin && self.place.is_none() {
+        if target.is_origin() && self.place.is_none() {
             let hop = self.request.hop();
-            let wait_ms = node.config.timeouts.budget_ms(hop);
+            let wait_ms = self.left_for_ms(&target).unwrap_or(0);
             match place::enter(node, site, hop, false, wait_ms).await {
                 Ok(place) => self.place = Some(place),
                 Err(full) => {

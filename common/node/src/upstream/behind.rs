@@ -37,9 +37,11 @@ impl Behind {
     /// Reaching everything, as far as anybody knows.
     pub(super) fn new(rules: HealthRules) -> Self {
         Self {
-            // Its store is warm: nothing comes back to it share by share.
             rules: HealthRules {
+                // Its store is warm: nothing comes back to it share by share.
                 warm_ms: 0,
+                // Pages that hang, however many, are no sign while others are fetched.
+                recent_failures_to_down: 0,
                 ..rules
             },
             pools: Mutex::default(),

@@ -91,9 +91,9 @@ impl Watched {
 
     /// Takes note of how an attempt went that waited for `wait_ms` at most.
     ///
-    /// One that waited in vain while others were answered says something about
-    /// what it asked for, and nothing about whom it asked: a single page that
-    /// hangs must not take a whole upstream away from everybody else.
+    /// One that waited in vain while others were answered says more about what it asked
+    /// for than about whom it asked: a single page that hangs must not take a whole
+    /// upstream away from everybody else. Many of them do.
     fn note(
         &mut self,
         pool: Pool,
@@ -106,8 +106,13 @@ impl Watched {
                 self.answered_ms = now_ms;
                 self.health.on_success(now_ms)
             }
-            Err(Failure::Timeout) if self.answered_within(now_ms, wait_ms) => Transition::None,
-            Err(failure) => self.health.on_failure_in(pool, now_ms, failure),
+            Err(failure) => {
+                let failure = match failure {
+                    Failure::Timeout if self.answered_within(now_ms, wait_ms) => Failure::Late,
+                    other => other,
+                };
+                self.health.on_failure_in(pool, now_ms, failure)
+            }
         }
     }
 
@@ -263,6 +268,10 @@ impl Target {
                 .unwrap_or_default(),
             Self::Origin { .. } => format!("origin {}", self.address(node)),
         }
+    }
+
+    pub(crate) fn is_origin(&self) -> bool {
+        matches!(self, Self::Origin { .. })
     }
 
     pub(crate) fn kind(&self) -> AttemptKind {
@@ -575,5 +584,18 @@ mod tests {
             let state = seen.health.state(NOW_MS);
             assert_eq!(matches!(state, State::Down { .. }), is_down, "{name}");
         }
+    }
+
+    #[test]
+    fn who_answers_too_many_too_late_is_down() {
+        let rules = HealthRules::default();
+        let mut seen = Watched::new(rules);
+        let mut went_down = Transition::None;
+        for _ in 0..rules.recent_failures_to_down {
+            seen.note(Pool::ALONE, NOW_MS, WAIT_MS, Ok(()));
+            assert_eq!(went_down, Transition::None);
+            went_down = seen.note(Pool::ALONE, NOW_MS, WAIT_MS, Err(Failure::Timeout));
+        }
+        assert_eq!(went_down, Transition::WentDown);
     }
 }

@@ -188,6 +188,49 @@ fn one_that_answers_badly_every_other_time_goes_down_too() {
 }
 
 #[test]
+fn one_that_is_late_goes_down_by_many_and_never_by_a_few_in_a_row() {
+    let rules = HealthRules {
+        recent: 8,
+        recent_failures_to_down: 4,
+        ..HealthRules::default()
+    };
+    let late_after = |rules, pool, successes: u32, late: u32| {
+        let mut health = Health::new(rules);
+        for _ in 0..successes {
+            health.on_success(NOW_MS);
+        }
+        let last = (0..late).map(|_| health.on_failure_in(pool, NOW_MS, Failure::Late));
+        last.last().unwrap()
+    };
+    let never = HealthRules {
+        recent_failures_to_down: 0,
+        ..rules
+    };
+    let pair = |others_out| Pool {
+        size: 2,
+        others_out,
+    };
+    for (name, rules, pool, successes, late, transition) in [
+        ("too few of the latest", rules, Pool::ALONE, 8, 3, None),
+        ("enough of them", rules, Pool::ALONE, 8, 4, WentDown),
+        ("too few to judge by", rules, Pool::ALONE, 0, 7, None),
+        ("with nothing else", rules, Pool::ALONE, 0, 8, WentDown),
+        ("where many never do", never, Pool::ALONE, 8, 100, None),
+        ("half of a pair", rules, pair(0), 8, 4, WentDown),
+        ("the other half", rules, pair(1), 8, 4, None),
+    ] {
+        let last = late_after(rules, pool, successes, late);
+        assert_eq!(last, transition, "{name}");
+    }
+    // What is late leaves the count of those in a row where it is.
+    let mut health = Health::new(rules);
+    for failure in [Failure::Timeout, Failure::Late, Failure::Timeout] {
+        assert_eq!(health.on_failure(NOW_MS, failure), None);
+    }
+    assert_eq!(health.on_failure(NOW_MS, Failure::Timeout), WentDown);
+}
+
+#[test]
 fn bad_answers_put_no_more_than_a_fraction_of_a_pool_out() {
     for (size, others_out, goes_down) in [
         (1, 0, true),
@@ -262,6 +305,7 @@ fn every_failure_has_its_own_word() {
     let words = [
         Failure::Connect,
         Failure::Timeout,
+        Failure::Late,
         Failure::Broken,
         Failure::Unverified,
         Failure::Refused,
@@ -275,6 +319,7 @@ fn failure() -> impl Strategy<Value = Failure> {
     prop::sample::select(vec![
         Failure::Connect,
         Failure::Timeout,
+        Failure::Late,
         Failure::Broken,
         Failure::Unverified,
         Failure::Refused,
