@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,6 +74,11 @@ impl Deed {
             it.fake(node, false);
             stage.setting.restart(node).await;
         }
+    }
+
+    /// Whether nobody can ask a node anything any more, not even whether it is ready.
+    pub(crate) fn silences(self, node: &str) -> bool {
+        matches!(self, Self::NoDescriptors(silent) if silent == node)
     }
 
     /// Makes the fault.
@@ -201,6 +206,10 @@ impl Deed {
                 }
             }
             Self::FullDisk => {
+                // In one setting all logs are on one file system.
+                for node in nodes() {
+                    is_full(Path::new(&setting.log_folder_of(node).await), node);
+                }
                 for node in nodes() {
                     let folder = setting.log_folder_of(node).await;
                     let _ = std::fs::remove_file(Path::new(&folder).join(FILLER));
@@ -336,10 +345,23 @@ fn fill(folder: &Path) {
     }
 }
 
+/// Sees that there is no room for another page of a node's log.
+fn is_full(folder: &Path, node: &str) {
+    let log = folder.join(format!("{node}.log"));
+    let log = File::options().append(true).open(log);
+    let wrote = log.and_then(|mut log| log.write_all(&[b'\n'; 1 << 13]));
+    let full = wrote
+        .as_ref()
+        .is_err_and(|error| error.kind() == ErrorKind::StorageFull);
+    assert!(full, "there is room again for the log of {node}: {wrote:?}");
+}
+
 /// A limit that every node is beyond already.
 const FILES_MAX: &str = "8";
 
-/// Lets a node open nothing more, and sees that it lets nobody new in. Its limit before.
+/// Lets a node open nothing more, sees that it lets nobody new in, and ends what it has
+/// open towards others: it would go on with that for as long as nothing goes wrong. Its
+/// limit before.
 async fn no_descriptors(setting: &Setting, node: &str) -> String {
     let words = ["--nofile", "--noheadings", "--raw", "--output", "SOFT,HARD"];
     let said = prlimit(setting, node, &words).await;
@@ -360,6 +382,14 @@ async fn no_descriptors(setting: &Setting, node: &str) -> String {
         answered.is_err(),
         "{node} still lets somebody in: {answered:?}"
     );
+    let plan = setting.plan();
+    let uppers = UPPERS.map(|upper| plan.of(upper));
+    for upstream in uppers.iter().chain([&plan.origin()]) {
+        let to = upstream.to_string();
+        setting
+            .enter(node, &["ss", "-K", "-t", "dst", &to], "")
+            .await;
+    }
     before
 }
 

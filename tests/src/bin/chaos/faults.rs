@@ -38,8 +38,7 @@ impl Fault {
 
     /// Whether something has to be refused, since nothing may give it.
     pub(crate) fn must_refuse(&self) -> bool {
-        // What has connections left may do with them.
-        !matches!(self.deed, Deed::NoDescriptors(_)) && !self.allowed.refused.is_empty()
+        !self.allowed.refused.is_empty()
     }
 }
 
@@ -73,6 +72,9 @@ fn none_left(
         ..left(name, deed, expected)
     }
 }
+
+/// What is fetched from the origin, stale or not.
+const FETCHED: &[Page] = &[Cold, Expiring, Soft];
 
 /// What is neither stored nor may be served stale.
 const UNSTORED: &[Page] = &[Cold, Expiring, Order];
@@ -186,7 +188,7 @@ fn origins() -> Vec<Fault> {
         ),
         Fault {
             allowed: Allowance {
-                broken: &[Cold, Expiring, Soft],
+                broken: FETCHED,
                 ..breaks_off.allowed
             },
             ..breaks_off
@@ -200,6 +202,12 @@ fn machines() -> Vec<Fault> {
         again: true,
         ..Allowance::default()
     };
+    let no_descriptors = none_left(
+        "no file descriptors at edge-1",
+        Deed::NoDescriptors("edge-1"),
+        UNSTORED,
+        "none is left to that edge: refused, or stale where that is allowed",
+    );
     vec![
         Fault {
             settings: NAMESPACES,
@@ -245,12 +253,11 @@ fn machines() -> Vec<Fault> {
         ),
         Fault {
             host: OPEN,
-            ..none_left(
-                "no file descriptors at edge-1",
-                Deed::NoDescriptors("edge-1"),
-                UNSTORED,
-                "none is left that needs a new connection: refused then",
-            )
+            allowed: Allowance {
+                broken: FETCHED,
+                ..no_descriptors.allowed
+            },
+            ..no_descriptors
         },
     ]
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tests::clock;
 use tests::under_load::{Allowance, Counts, Tally};
 
+use crate::deeds::Deed;
 use crate::faults::Fault;
-use crate::setting::OPEN;
+use crate::setting::{EDGES, OPEN};
 use crate::stage::Stage;
 
 /// Seconds of load before a fault, and after its recovery.
@@ -62,6 +63,7 @@ impl Row {
         let during = stage.load.take();
         let origin = stage.origin.take_counts();
         let hit = deed.hit(stage).await;
+        let unready = unready(stage, deed).await;
         deed.end(stage, undo).await;
         let end_ms = clock::now_ms();
         tokio::time::sleep(RECOVERY).await;
@@ -100,7 +102,7 @@ impl Row {
         row.judge_visitors(phases);
         row.judge_fault(fault, hit);
         row.judge_recovery(&after);
-        row.judge_nodes(&dead);
+        row.judge_nodes(&dead, &unready);
         row
     }
 
@@ -148,7 +150,25 @@ impl Row {
         self.miss(failed > 0, || format!("{failed} orders fail after its end"));
     }
 
-    fn judge_nodes(&mut self, dead: &[&str]) {
+    fn judge_nodes(&mut self, dead: &[&str], unready: &[String]) {
         self.miss(!dead.is_empty(), || format!("{dead:?} ended by themselves"));
+        self.miss(!unready.is_empty(), || format!("not ready: {unready:?}"));
     }
+}
+
+/// Edges that do not say that they are ready, and what they say instead. Each of them has
+/// a permitted way to something whatever happens: on one of its sites it may ask the
+/// origin, and upper tiers answer while that does not.
+async fn unready(stage: &Stage, deed: Deed) -> Vec<String> {
+    let mut unready = Vec::new();
+    for edge in EDGES {
+        if deed.silences(edge) {
+            continue;
+        }
+        let said = stage.setting.readiness(edge).await;
+        if !said.contains(" 200 ") {
+            unready.push(format!("{edge}: {said}"));
+        }
+    }
+    unready
 }

@@ -268,13 +268,30 @@ impl Setting {
 
     /// Runs a command in a node's network namespace.
     pub(crate) async fn enter(&self, node: &str, words: &[&str], input: &str) -> String {
+        let net = self.network_of(node).await;
+        shell::feed(&[&["nsenter", &net], words].concat(), input).await
+    }
+
+    async fn network_of(&self, node: &str) -> String {
         let holder = match self {
             Self::Namespaces(it) => it.holder(node),
             Self::Containers(it) => it.pid(node).await,
         };
-        let net = format!("--net=/proc/{holder}/ns/net");
-        let words = [&["nsenter", &net], words].concat();
-        shell::feed(&words, input).await
+        format!("--net=/proc/{holder}/ns/net")
+    }
+
+    /// What a node's `/readyz` answers, its first line; or why it answers nothing.
+    pub(crate) async fn readiness(&self, node: &str) -> String {
+        let net = self.network_of(node).await;
+        let port = self.fleet().ports().admin_of(node).port();
+        let script = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port}; \
+             printf 'GET /readyz HTTP/1.1\\r\\nHost: {node}\\r\\nConnection: close\\r\\n\\r\\n' >&3; \
+             head -n 1 <&3"
+        );
+        let asked = ["nsenter", &net, "timeout", "5", "bash", "-c", &script];
+        let said = shell::attempt(&asked, "").await;
+        said.unwrap_or_else(|why| why).trim().to_owned()
     }
 
     /// The device by which a node reaches the other nodes.
