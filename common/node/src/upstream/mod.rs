@@ -5,6 +5,7 @@ pub(crate) mod probe;
 pub(crate) mod resolve;
 pub(crate) mod send;
 pub(crate) mod tls;
+mod watched;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use pingora_core::connectors::http::v1::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use topology::{Candidates, Failure, Health, HealthRules, Latency, Pool, State, Tier, Transition};
+use topology::{Candidates, Failure, HealthRules, Latency, Pool, State, Tier, Transition};
 
 use crate::certificates::Kept;
 use crate::state::Node;
@@ -28,6 +29,7 @@ use behind::Behind;
 use resolve::Resolver;
 use send::SendError;
 use tls::PeerTls;
+use watched::Watched;
 
 /// Idle upstream connections kept in all.
 const POOL_CONNECTIONS_MAX: usize = 1024;
@@ -68,57 +70,6 @@ pub(crate) struct Upper {
     connect_us: AtomicU64,
     /// What may be under way there.
     seats: Arc<Semaphore>,
-}
-
-/// The health of one upstream, and when it last answered anybody.
-#[derive(Debug)]
-struct Watched {
-    health: Health,
-    answered_ms: u64,
-}
-
-impl Watched {
-    fn new(rules: HealthRules) -> Self {
-        Self {
-            health: Health::new(rules),
-            answered_ms: 0,
-        }
-    }
-
-    fn is_out(&self, now_ms: u64) -> bool {
-        matches!(self.health.state(now_ms), State::Down { .. } | State::Trial)
-    }
-
-    /// Takes note of how an attempt went that waited for `wait_ms` at most.
-    ///
-    /// One that waited in vain while others were answered says more about what it asked
-    /// for than about whom it asked: a single page that hangs must not take a whole
-    /// upstream away from everybody else. Many of them do.
-    fn note(
-        &mut self,
-        pool: Pool,
-        now_ms: u64,
-        wait_ms: u64,
-        result: Result<(), Failure>,
-    ) -> Transition {
-        match result {
-            Ok(()) => {
-                self.answered_ms = now_ms;
-                self.health.on_success(now_ms)
-            }
-            Err(failure) => {
-                let failure = match failure {
-                    Failure::Timeout if self.answered_within(now_ms, wait_ms) => Failure::Late,
-                    other => other,
-                };
-                self.health.on_failure_in(pool, now_ms, failure)
-            }
-        }
-    }
-
-    fn answered_within(&self, now_ms: u64, wait_ms: u64) -> bool {
-        (now_ms.saturating_sub(wait_ms)..=now_ms).contains(&self.answered_ms)
-    }
 }
 
 /// One upstream to ask.
@@ -560,42 +511,5 @@ mod tests {
         assert_eq!(first, [true; 3], "each is asked first now and then");
         let state = upstreams.origins.lock()[&server(1)].health.state(until_ms);
         assert_eq!(state, State::Trial, "and nobody has claimed it");
-    }
-
-    #[test]
-    fn who_answers_others_is_not_down_for_what_one_page_takes() {
-        let late = Err(Failure::Timeout);
-        for (name, answered_ms, failure, is_down) in [
-            ("never answered", 0, late, true),
-            ("answered long before", NOW_MS - WAIT_MS - 1, late, true),
-            ("answered since", NOW_MS - WAIT_MS, late, false),
-            ("answered now", NOW_MS, late, false),
-            ("a clock set back", NOW_MS + 1, late, true),
-            ("refuses connections", NOW_MS, Err(Failure::Connect), true),
-            ("breaks off", NOW_MS, Err(Failure::Broken), true),
-        ] {
-            let mut seen = Watched::new(HealthRules::default());
-            if answered_ms > 0 {
-                seen.note(Pool::ALONE, answered_ms, WAIT_MS, Ok(()));
-            }
-            for _ in 0..3 {
-                seen.note(Pool::ALONE, NOW_MS, WAIT_MS, failure);
-            }
-            let state = seen.health.state(NOW_MS);
-            assert_eq!(matches!(state, State::Down { .. }), is_down, "{name}");
-        }
-    }
-
-    #[test]
-    fn who_answers_too_many_too_late_is_down() {
-        let rules = HealthRules::default();
-        let mut seen = Watched::new(rules);
-        let mut went_down = Transition::None;
-        for _ in 0..rules.recent_failures_to_down {
-            seen.note(Pool::ALONE, NOW_MS, WAIT_MS, Ok(()));
-            assert_eq!(went_down, Transition::None);
-            went_down = seen.note(Pool::ALONE, NOW_MS, WAIT_MS, Err(Failure::Timeout));
-        }
-        assert_eq!(went_down, Transition::WentDown);
     }
 }
