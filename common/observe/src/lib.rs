@@ -40,6 +40,7 @@ mod redact;
 mod sample;
 mod sink;
 mod spans;
+mod spare;
 mod stripe;
 mod worker;
 

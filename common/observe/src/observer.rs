@@ -19,6 +19,7 @@ use crate::record::{Done, Record};
 use crate::sample::Ratio;
 use crate::sink;
 use crate::spans::Kept;
+use crate::spare::Spares;
 use crate::worker::{Admitted, Worker};
 
 /// Events that wait for the thread. The limit per reason keeps them few.
@@ -88,7 +89,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     in_flight: Arc<Table>,
     limiter: Mutex<Limiter>,
-    records: Sender<Record>,
+    records: Sender<Box<Record>>,
+    spares: Spares,
     events: Sender<Admitted>,
     flush: Sender<Sender<()>>,
     // Whether records become lines, of the log or for a collector.
@@ -144,6 +146,7 @@ impl Observer {
         let exporter =
             otlp.map(|otlp| Exporter::start(&otlp, wishes, &source, &metrics, &in_flight));
         let (records, record_queue) = bounded(queue_records_max.clamp(1, RECORDS_QUEUED_MAX));
+        let spares = Spares::new();
         let (events, event_queue) = bounded(EVENTS_QUEUED_MAX);
         let (flush, flushes) = bounded(1);
         let inner = Inner {
@@ -151,6 +154,7 @@ impl Observer {
             in_flight,
             limiter: Mutex::default(),
             records,
+            spares: spares.clone(),
             events,
             flush,
             has_lines: access_log || exporter.as_ref().is_some_and(Exporter::takes_lines),
@@ -162,6 +166,7 @@ impl Observer {
         };
         let worker = Worker {
             records: record_queue,
+            spares,
             events: event_queue,
             flushes,
             source,
@@ -268,8 +273,10 @@ impl Observer {
     /// }
     /// ```
     pub fn record(&self, record: Record) {
-        if self.inner.records.try_send(record).is_err() {
-            self.inner.metrics.dropped(Dropped::Record, 1);
+        let inner = &*self.inner;
+        let record = inner.spares.boxed(record);
+        if inner.records.try_send(record).is_err() {
+            inner.metrics.dropped(Dropped::Record, 1);
         }
     }
 

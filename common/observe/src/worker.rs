@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select_biased};
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::process_log::Level;
 use crate::record::Record;
 use crate::sink;
+use crate::spare::Spares;
 
 /// With nothing to do, the thread wakes this often to let the known time pass.
 const IDLE: Duration = Duration::from_secs(1);
@@ -46,7 +48,8 @@ pub(crate) struct Admitted {
 
 #[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) records: Receiver<Record>,
+    pub(crate) records: Receiver<Box<Record>>,
+    pub(crate) spares: Spares,
     pub(crate) events: Receiver<Admitted>,
     pub(crate) flushes: Receiver<Sender<()>>,
     pub(crate) source: Arc<Source>,
@@ -78,7 +81,7 @@ impl Worker {
                 },
                 recv(self.records) -> record => match record {
                     Ok(record) => {
-                        self.record(&record);
+                        self.record(record);
                         self.look_in();
                     }
                     Err(_) => return self.drain(),
@@ -94,7 +97,15 @@ impl Worker {
     fn look_in(&mut self) {
         let mut lingered = Duration::ZERO;
         while lingered < LINGER {
-            let pause = if self.take_queued() > 0 { BUSY } else { QUIET };
+            let pause = if self.take_queued() > 0 {
+                // A wait at a queue yields many times before it sleeps, and whoever is
+                // busy has use for that time.
+                thread::sleep(BUSY);
+                lingered += BUSY;
+                Duration::ZERO
+            } else {
+                QUIET
+            };
             // The only thing that cannot wait for the next look.
             match self.flushes.recv_timeout(pause) {
                 Ok(done) => self.flush(&done),
@@ -123,7 +134,7 @@ impl Worker {
             let Ok(record) = self.records.try_recv() else {
                 return taken;
             };
-            self.record(&record);
+            self.record(record);
         }
         queued
     }
@@ -135,7 +146,7 @@ impl Worker {
             self.event(&event);
         }
         while let Ok(record) = self.records.try_recv() {
-            self.record(&record);
+            self.record(record);
         }
     }
 
@@ -164,8 +175,9 @@ impl Worker {
         });
     }
 
-    fn record(&mut self, record: &Record) {
+    fn record(&mut self, done: Box<Record>) {
         let exporter = self.exporter.as_mut();
+        let record = &*done;
         contained(&self.metrics, self.fault, || {
             let end_ms = record.started_ms.saturating_add(record.duration_us / 1000);
             self.metrics.saw_at_least(end_ms);
@@ -181,6 +193,7 @@ impl Worker {
                 exporter.record(record);
             }
         });
+        self.spares.take_back(done);
     }
 }
 
