@@ -11,13 +11,14 @@ use super::transport::Transport;
 use super::{Context, Otlp, Signal, preamble, proto};
 use crate::sink;
 
-/// A batch this large goes off: some hundred spans, well below every collector's
-/// limit, and small enough to stay in a processor's cache until it is sent.
-const BATCH_BYTES: usize = 256 * 1024;
+/// A batch this large goes off: some thousand spans. Collectors take four times as much
+/// in one message of gRPC, and more over HTTP. What a request to them costs however large
+/// it is, a look-up of their name above all, is paid for each.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Full batches that wait for the collector: with the one being filled and the one
-/// being sent about 16 MiB a signal, nearly half a second of a busy core's hits.
-const BATCHES_QUEUED_MAX: usize = 60;
+/// being sent about 16 MiB a signal, half a second of a busy core's hits.
+const BATCHES_QUEUED_MAX: usize = 14;
 
 /// Sent batches whose memory is used again.
 const SPARE_BATCHES_MAX: usize = 4;
