@@ -40,14 +40,13 @@ impl<'a> Attributes<'a> {
         self.some_text("headwater.detail", &record.detail);
     }
 
-    /// For whom a request was, and how it ended, at this `node`.
-    fn end(&mut self, record: &Record, node: &str) {
+    /// For whom a request was, and how it ended.
+    fn end(&mut self, record: &Record) {
         self.text("http.request.method", record.method.as_str());
         self.text("url.scheme", record.scheme);
         self.server_address(record.words.host());
         self.number("http.response.status_code", u64::from(record.status));
         self.text("network.protocol.version", record.protocol.version());
-        self.text("headwater.node", node);
         self.text("headwater.outcome", record.outcome.as_str());
         self.some_text("headwater.site", record.words.site());
         self.some_text("headwater.hop_from", record.words.hop_from());

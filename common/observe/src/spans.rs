@@ -241,14 +241,14 @@ impl Maker<'_> {
     fn begin(&mut self, frame: &Frame) -> proto::Open {
         let out = &mut *self.out;
         let span = proto::open(out, ITEM);
-        proto::bytes(out, TRACE_ID, &self.trace.trace_id);
-        proto::bytes(out, SPAN_ID, &frame.id);
+        proto::array(out, TRACE_ID, &self.trace.trace_id);
+        proto::array(out, SPAN_ID, &frame.id);
         let trace_state = self.record.words.trace_state();
         if !trace_state.is_empty() {
             proto::text(out, TRACE_STATE, trace_state);
         }
         if let Some(parent) = &frame.parent {
-            proto::bytes(out, PARENT_SPAN_ID, parent);
+            proto::array(out, PARENT_SPAN_ID, parent);
         }
         proto::text(out, NAME, frame.name);
         proto::number(out, KIND, frame.kind as u64);

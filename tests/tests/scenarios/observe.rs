@@ -57,7 +57,6 @@ async fn one_request_is_one_trace_from_the_visitor_to_the_origin() {
 
         for server in [&at_edge, &at_upper] {
             assert_eq!(server.says("headwater.outcome"), outcome);
-            assert_eq!(server.says("headwater.node"), server.node);
             assert_eq!(server.says("headwater.site"), "shop");
             assert_eq!(server.says("url.path"), "/a");
             assert_eq!(server.says("url.query"), "b=c");

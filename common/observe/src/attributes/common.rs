@@ -19,32 +19,29 @@ const KEPT_BYTES_MAX: usize = 1024;
 /// written of the same words, so that whoever sends odd ones costs time and no more.
 #[derive(Debug)]
 pub(crate) struct Common {
-    node: String,
     ends: Memo<End>,
     askers: Memo<Asker>,
 }
 
 impl Common {
-    /// What records of that node have in common.
-    pub(crate) fn new(node: &str) -> Self {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
         Self {
-            node: node.to_owned(),
             ends: Memo::new(ENDS),
             askers: Memo::new(ASKERS),
         }
     }
 
-    /// Appends to a message whose attributes are `field`: this node, whom it was asked
-    /// for, and how that ended.
+    /// Appends to a message whose attributes are `field`: for whom it was asked, and how
+    /// that ended.
     pub(super) fn end(&mut self, out: &mut Vec<u8>, field: u32, record: &Record) {
         let packed = packed(field, record);
         let place = hash(packed, record.words.host().as_bytes());
-        let node = &self.node;
         self.ends.write(
             out,
             place,
             |end| end.is_of(packed, record),
-            |out| Attributes::new(out, field).end(record, node),
+            |out| Attributes::new(out, field).end(record),
             || End::of(packed, record),
         );
     }
@@ -259,12 +256,12 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_what_would_be_written() {
-        let mut common = Common::new("edge-1");
+        let mut common = Common::new();
         // Every record after every other one, and after itself.
         for first in different() {
             for second in different() {
                 for (field, record) in [(9, &first), (9, &second), (6, &second), (9, &second)] {
-                    let anew = written(&mut Common::new("edge-1"), field, record);
+                    let anew = written(&mut Common::new(), field, record);
                     assert_eq!(written(&mut common, field, record), anew, "{record:?}");
                 }
             }
@@ -273,13 +270,13 @@ mod tests {
 
     #[test]
     fn one_place_is_taken_in_turns() {
-        let mut common = Common::new("edge-1");
+        let mut common = Common::new();
         for number in (0..u16::try_from(ASKERS).unwrap() * 4).chain(0..9) {
             let host = &format!("host-{number}.example");
             let mut record = with_said(Said { host, ..said() });
             let [high, low] = number.to_be_bytes();
             record.client = [192, 0, high, low].into();
-            let anew = written(&mut Common::new("edge-1"), 9, &record);
+            let anew = written(&mut Common::new(), 9, &record);
             assert_eq!(written(&mut common, 9, &record), anew, "{number}");
         }
     }

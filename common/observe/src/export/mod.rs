@@ -192,7 +192,7 @@ impl Exporter {
                 .metrics
                 .then(|| Pulse::start(otlp, wishes.started_ms, context.clone(), in_flight))
                 .flatten(),
-            common: Common::new(&source.node),
+            common: Common::new(),
             slow_us: wishes.slow_us,
             log_level: wishes.log_level,
         }

@@ -51,6 +51,14 @@ pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// The same of a size that is known beforehand, so that no call is made to copy it.
+#[inline]
+pub(crate) fn array<const N: usize>(out: &mut Vec<u8>, field: u32, value: &[u8; N]) {
+    key(out, field, BYTES);
+    varint(out, N as u64);
+    out.extend_from_slice(value);
+}
+
 pub(crate) fn text(out: &mut Vec<u8>, field: u32, value: &str) {
     bytes(out, field, value.as_bytes());
 }
@@ -60,11 +68,13 @@ pub(crate) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
     varint(out, value);
 }
 
+#[inline]
 pub(crate) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     key(out, field, FIXED64);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
+#[inline]
 pub(crate) fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
     key(out, field, FIXED32);
     out.extend_from_slice(&value.to_le_bytes());
@@ -125,10 +135,12 @@ fn sized(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
+#[inline]
 fn key(out: &mut Vec<u8>, field: u32, wire: u32) {
     varint(out, u64::from((field << 3) | wire));
 }
 
+#[inline]
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);

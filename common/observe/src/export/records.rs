@@ -137,8 +137,8 @@ fn begin(
 /// Where in a trace it belongs, if it does.
 fn place(out: &mut Vec<u8>, record: &Record, span_id: Option<[u8; 8]>) {
     if let (Some(trace), Some(span_id)) = (&record.trace, span_id) {
-        proto::bytes(out, TRACE_ID, &trace.trace_id);
-        proto::bytes(out, SPAN_ID, &span_id);
+        proto::array(out, TRACE_ID, &trace.trace_id);
+        proto::array(out, SPAN_ID, &span_id);
         if trace.sampled {
             proto::fixed32(out, FLAGS, SAMPLED);
         }
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_access_line_has_severity_trace_and_attributes() {
-        let record = decoded(|out| access(out, &samples::miss(), &mut Common::new("edge-1")));
+        let record = decoded(|out| access(out, &samples::miss(), &mut Common::new()));
         assert_eq!(
             (record.severity_number, record.severity_text.as_str()),
             (9, "INFO")

@@ -13,7 +13,7 @@ const SLOW_US: u64 = 1_000_000;
 /// The spans as the official messages read them.
 fn made(record: &Record) -> Vec<Span> {
     let mut out = Vec::new();
-    let count = write(&mut out, record, &mut Common::new("edge-1"), SLOW_US);
+    let count = write(&mut out, record, &mut Common::new(), SLOW_US);
     let spans = ScopeSpans::decode(out.as_slice()).unwrap().spans;
     assert_eq!(spans.len() as u64, count);
     spans
@@ -111,7 +111,6 @@ fn attributes_follow_the_http_conventions() {
         ("network.protocol.version", "2"),
         ("user_agent.original", "curl/8"),
         ("headwater.outcome", "miss"),
-        ("headwater.node", "edge-1"),
         ("headwater.site", "shop"),
     ] {
         assert_eq!(text(&spans[0], key), value, "{key}");
