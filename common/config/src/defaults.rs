@@ -62,7 +62,7 @@ impl Default for Timeouts {
             first_byte_ms: 15_000,
             tier_answer_ms: 22_000,
             between_bytes_ms: 15_000,
-            collapse_ms: 25_000,
+            collapse_ms: 28_000,
             pool_idle_ms: 30_000,
             laggard_ms: 10_000,
             answer_ms: 30_000,

@@ -326,6 +326,11 @@ impl Words {
         self.part(6)
     }
 
+    /// How much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.capacity()
+    }
+
     fn part(&self, index: usize) -> &str {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.text

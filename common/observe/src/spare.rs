@@ -14,6 +14,10 @@ use crate::record::Record;
 /// hundred thousand a second, and as many again.
 const SPARES_MAX: usize = 1024;
 
+/// Records with longer texts are not kept for it: paths of all lengths are sent, and what
+/// waits here is not to add up to more than 2 MiB.
+const TEXT_BYTES_MAX: usize = 2048;
+
 /// Memory that nobody uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Spares(Arc<ArrayQueue<Box<Record>>>);
@@ -37,15 +41,17 @@ impl Spares {
 
     /// Takes back what is done with.
     pub(crate) fn take_back(&self, done: Box<Record>) {
-        // Where there is enough it is freed.
-        let _enough = self.0.push(done);
+        if done.words.bytes() <= TEXT_BYTES_MAX {
+            // Where there is enough it is freed.
+            let _enough = self.0.push(done);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::samples;
+    use crate::record::{Said, samples};
 
     #[test]
     fn memory_goes_round_and_what_was_in_it_does_not() {
@@ -65,6 +71,17 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_a_bound() {
         let spares = Spares::new();
+        for (bytes, kept) in [(TEXT_BYTES_MAX, 1), (TEXT_BYTES_MAX + 1, 0)] {
+            let mut long = samples::miss();
+            long.words = Said {
+                path: &"/".repeat(bytes),
+                ..Said::default()
+            }
+            .into();
+            spares.take_back(Box::new(long));
+            assert_eq!(spares.0.len(), kept, "{bytes}");
+            spares.0.pop();
+        }
         let many = (0..=SPARES_MAX).map(|_| spares.boxed(samples::miss()));
         for done in many.collect::<Vec<_>>() {
             spares.take_back(done);

@@ -295,6 +295,16 @@ impl Health {
         }
     }
 
+    /// Whether it is up, and was at that moment. Where nothing warms up (`warm_ms` 0)
+    /// nobody remembers since when.
+    #[must_use]
+    pub fn was_up_at(&self, then_ms: u64) -> bool {
+        match self.phase {
+            Phase::Up { since_ms, .. } => since_ms.is_none_or(|since_ms| since_ms <= then_ms),
+            Phase::Down { .. } | Phase::Trying { .. } => false,
+        }
+    }
+
     /// How warm one is that is up. A clock that is set back makes it warm at once.
     fn warmth(&self, since_ms: Option<u64>, now_ms: u64) -> State {
         let up_ms = since_ms.and_then(|since_ms| now_ms.checked_sub(since_ms));

@@ -1,5 +1,7 @@
 //! Ranges in aligned slices, where a site turns them on.
 
+use std::time::Duration;
+
 use tests::{HOST, Origin, Recorded, Reply, Topology, get};
 
 const SLICE: usize = 64 * 1024;
@@ -67,6 +69,27 @@ async fn a_range_of_something_cold_takes_the_slices_it_touches_and_no_more() {
     let rest = topology.edge(1).ask(&rest).await;
     assert_eq!(rest.body, content()[196_600..]);
     assert_eq!(origin.requests("/film").len(), 6);
+    topology.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_slice_has_its_own_time() {
+    const TAKES_MS: u64 = 500;
+    let origin = Origin::start().await;
+    origin.on("/film", |asked| {
+        part(asked, "\"v1\"").taking(Duration::from_millis(TAKES_MS))
+    });
+    let topology = Topology::new(&origin)
+        .site(SITE)
+        // Enough for each of six, and too little for all.
+        .edge_extra("[timeouts]\nanswer_ms = 2000\ntier_answer_ms = 2000")
+        .start()
+        .await;
+    let film = get("/film").with("Range", "bytes=0-");
+    let answer = topology.edge(1).ask(&film).await;
+    assert_eq!((answer.status, answer.complete), (206, true));
+    assert_eq!(answer.body, content());
+    assert_eq!(ranges(&origin).len(), 6);
     topology.finish().await;
 }
 

@@ -24,17 +24,24 @@ impl Patience {
         }
     }
 
+    /// All of it.
+    pub(crate) fn budget_ms(self) -> u64 {
+        self.budget_ms
+    }
+
     /// What is left once `spent_ms` went by. None: nothing.
     pub(crate) fn left_ms(self, spent_ms: u64) -> Option<u64> {
         Self::positive(self.budget_ms, spent_ms)
     }
 
     /// What of that `target` may have, when `after` may still be asked. None: nothing,
-    /// and the next one's turn has come.
+    /// and the next one's turn has come. Whoever `is_first` is asked in any case: who has
+    /// little time left does not go past the upper tiers for that.
     pub(crate) fn left_for_ms(
         self,
         target: &Target,
         after: &[Target],
+        is_first: bool,
         spent_ms: u64,
     ) -> Option<u64> {
         let origin_follows = !target.is_origin() && ends_at_origin(after);
@@ -42,7 +49,8 @@ impl Patience {
             true => self.kept_for_origin_ms,
             false => 0,
         };
-        Self::positive(self.budget_ms.saturating_sub(kept_ms), spent_ms)
+        let left_ms = Self::positive(self.budget_ms.saturating_sub(kept_ms), spent_ms);
+        left_ms.or_else(|| self.left_ms(spent_ms).filter(|_| is_first))
     }
 
     fn positive(budget_ms: u64, spent_ms: u64) -> Option<u64> {
@@ -115,10 +123,17 @@ mod tests {
             (&origin(), &[origin()], 29),
             (&origin(), &[], 29),
         ] {
-            let left_ms = |spent_ms| patience.left_for_ms(target, after, spent_ms);
-            assert_eq!(left_ms(0), Some(last_ms + 1), "{target:?} {after:?}");
-            assert_eq!(left_ms(last_ms), Some(1), "{target:?} {after:?}");
-            assert_eq!(left_ms(last_ms + 1), None, "{target:?} {after:?}");
+            let left_ms =
+                |is_first, spent_ms| patience.left_for_ms(target, after, is_first, spent_ms);
+            for is_first in [false, true] {
+                let told = format!("{target:?} {after:?} first {is_first}");
+                assert_eq!(left_ms(is_first, 0), Some(last_ms + 1), "{told}");
+                assert_eq!(left_ms(is_first, last_ms), Some(1), "{told}");
+                assert_eq!(left_ms(is_first, 30), None, "{told}");
+            }
+            assert_eq!(left_ms(false, last_ms + 1), None, "{target:?} {after:?}");
+            let all = patience.left_ms(last_ms + 1);
+            assert_eq!(left_ms(true, last_ms + 1), all, "{target:?} {after:?}");
         }
     }
 }

@@ -20,7 +20,8 @@ use topology::{
 use super::flight::Failure;
 use super::interim::Teller;
 use super::patience::{Patience, ends_at_origin};
-use super::{hedge, place, retries, tiers};
+use super::retries::{self, Instead};
+use super::{hedge, place, tiers};
 use crate::clock::Stopwatch;
 use crate::fields::{PROXY_STATUS, ProxyError};
 use crate::ids;
@@ -181,23 +182,26 @@ async fn walk(
             return Err(last);
         };
         let after = targets.as_slice();
-        let left_ms = || patience.left_for_ms(&target, after, route.watch.elapsed_ms());
+        let left_ms = || {
+            let spent_ms = route.watch.elapsed_ms();
+            patience.left_for_ms(&target, after, ended.is_none(), spent_ms)
+        };
         let Some(time_ms) = left_ms() else { continue };
         if target.is_origin() && goes_past_tiers {
             // Direct fetches have a budget of their own.
             retry = None;
         } else if is_retry && retry.is_none() {
             let pool = &site.pool.name;
+            let instead = Instead::of(yields, ends_at_origin(after));
             retry = match target.is_cut_off(node, pool, node.now_ms()) {
                 // Nearly a certain error, and waiting for it helps nobody.
-                true => retries::enter_at_once(node),
-                false => retries::enter(node, yields, time_ms).await,
+                true => retries::enter_at_once(node, instead),
+                false => retries::enter(node, instead, time_ms).await,
             };
-            if retry.is_none() {
-                if !yields && ends_at_origin(after) {
-                    continue;
-                }
-                return Err(last);
+            match (&retry, instead) {
+                (Some(_), _) => {}
+                (None, Instead::Direct) => continue,
+                (None, Instead::Stale | Instead::Error) => return Err(last),
             }
         }
         let seat = match target.seat(node) {
@@ -209,13 +213,13 @@ async fn walk(
             }
         };
         if target.is_origin() && place.is_none() {
-            let left_ms = left_ms().unwrap_or(0);
             // Boxed: most requests go to a store of the hierarchy.
-            let entered = Box::pin(place::enter(node, site, route.hop, yields, left_ms)).await;
+            let entered = Box::pin(place::enter(node, site, route.hop, yields, time_ms)).await;
             let entered = entered.map_err(|full| failure(full, &target.name(node)))?;
             place = Some(entered);
         }
-        let left_ms = left_ms().unwrap_or(0);
+        // It may have waited for its turn, and for a place.
+        let Some(left_ms) = left_ms() else { continue };
         let next = targets.as_slice().first().filter(|_| ended.is_none());
         let hedge = next.and_then(|next| hedge::of(node, route, outbound, &target, next));
         let outcome = match hedge {
@@ -289,7 +293,7 @@ fn failure(error: SendError, target: &str) -> Failure {
 /// asked. One that came last, when little time was left, had no fair chance: an upper
 /// tier waits for others itself, and says so in nine tenths of what it is given
 /// (`Timeouts::budget_ms`).
-fn had_its_chance(left_ms: u64, wait_ms: u64) -> bool {
+pub(crate) fn had_its_chance(left_ms: u64, wait_ms: u64) -> bool {
     left_ms >= wait_ms - wait_ms / 10
 }
 
@@ -309,7 +313,7 @@ pub(super) async fn attempt(
     let outcome = pingora_timeout::timeout(millis(left_ms), exchange).await;
     // A regional tier has less time for an upper tier than an edge has, and so has that.
     let wait_ms = target.head_wait_ms(node);
-    let wait_ms = wait_ms.min(node.config.timeouts.budget_ms(route.hop));
+    let wait_ms = wait_ms.min(Patience::of(node, route.hop).budget_ms());
     let counts = outcome.is_ok() || had_its_chance(left_ms, wait_ms);
     let outcome = outcome.unwrap_or(Err(SendError::FirstByteTimeout));
     let now_ms = node.now_ms();

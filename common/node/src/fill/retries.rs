@@ -36,6 +36,37 @@ struct Counts {
     waiting: usize,
 }
 
+/// What becomes of a request that is not asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instead {
+    /// Something stale stands in, or nobody waits: so this does not wait either.
+    Stale,
+    /// The origin itself is asked.
+    Direct,
+    /// Whoever asked gets an error.
+    Error,
+}
+
+impl Instead {
+    /// Whether it `yields`, and whether the origin may be asked later on its way.
+    pub(crate) fn of(yields: bool, origin_follows: bool) -> Self {
+        match (yields, origin_follows) {
+            (true, _) => Self::Stale,
+            (false, true) => Self::Direct,
+            (false, false) => Self::Error,
+        }
+    }
+
+    /// The word of the metric.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Direct => "direct",
+            Self::Error => "refused",
+        }
+    }
+}
+
 /// A request that is live; over when dropped.
 #[derive(Debug)]
 pub(crate) struct Live(Arc<Retries>);
@@ -48,21 +79,21 @@ pub(crate) struct Retry(Arc<Retries>);
 struct Waiting<'a>(&'a Retries);
 
 /// Takes a place for a further attempt, within `left_ms`. None: it is not made.
-pub(crate) async fn enter(node: &Node, yields: bool, left_ms: u64) -> Option<Retry> {
+pub(crate) async fn enter(node: &Node, instead: Instead, left_ms: u64) -> Option<Retry> {
     let metrics = node.observer.metrics();
     let held = |then| metrics.retry_held(then);
-    let retry = Box::pin(node.retries.enter(yields, left_ms, held)).await?;
+    let retry = Box::pin(node.retries.enter(instead, left_ms, held)).await?;
     metrics.retry();
     Some(retry)
 }
 
 /// Takes a place for a further attempt that is not worth waiting for.
-pub(crate) fn enter_at_once(node: &Node) -> Option<Retry> {
+pub(crate) fn enter_at_once(node: &Node, instead: Instead) -> Option<Retry> {
     let metrics = node.observer.metrics();
     let retry = node.retries.try_enter();
     match &retry {
         Some(_) => metrics.retry(),
-        None => metrics.retry_held("refused"),
+        None => metrics.retry_held(instead.as_str()),
     }
     retry
 }
@@ -91,20 +122,20 @@ impl Retries {
     /// became of whom none was free for. None: it is not asked again.
     pub(crate) async fn enter(
         self: &Arc<Self>,
-        yields: bool,
+        instead: Instead,
         left_ms: u64,
         held: impl Fn(&'static str),
     ) -> Option<Retry> {
         if let Some(retry) = self.try_enter() {
             return Some(retry);
         }
-        if yields {
-            held("stale");
+        if instead == Instead::Stale {
+            held(instead.as_str());
             return None;
         }
         let waiting = self.wait();
         if waiting.is_none() {
-            held("refused");
+            held(instead.as_str());
         }
         let _waiting = waiting?;
         held("waited");
@@ -122,7 +153,7 @@ impl Retries {
         };
         let retry = pingora_timeout::timeout(millis(left_ms), turn).await.ok();
         if retry.is_none() {
-            held("refused");
+            held(instead.as_str());
         }
         retry
     }
@@ -182,7 +213,7 @@ mod tests {
         let retries = retries(20, 1);
         let first = retries.try_enter().unwrap();
         assert!(retries.try_enter().is_none());
-        let waiting = retries.enter(false, 60_000, |_| {});
+        let waiting = retries.enter(Instead::Error, 60_000, |_| {});
         let over = async {
             tokio::task::yield_now().await;
             assert_eq!(retries.counts.lock().waiting, 1);
@@ -212,8 +243,8 @@ mod tests {
         let _held = retries.try_enter().unwrap();
         let told = Mutex::new(Vec::new());
         let tell = |then| told.lock().push(then);
-        assert!(retries.enter(true, 60_000, tell).await.is_none());
-        assert!(retries.enter(false, 1, tell).await.is_none());
+        assert!(retries.enter(Instead::Stale, 60_000, tell).await.is_none());
+        assert!(retries.enter(Instead::Error, 1, tell).await.is_none());
         assert_eq!(*told.lock(), ["stale", "waited", "refused"]);
         assert_eq!(retries.counts.lock().waiting, 0);
     }

@@ -307,8 +307,9 @@ impl ProxyHttp for Pass {
                 _ => SendError::Closed,
             };
             // A visitor that is still sending may be the one who is waited for.
-            let waited_for_visitor = failure.is_timeout() && !session.as_mut().is_body_done();
-            way.failed(&self.node, failure, !waited_for_visitor);
+            let counts = !failure.is_timeout()
+                || session.as_mut().is_body_done() && way.had_its_chance(&self.node);
+            way.failed(&self.node, failure, counts);
         }
         let ended = way.failure.map_or(Ended::Unanswered, SendError::ended);
         let repeatable = of_upstream

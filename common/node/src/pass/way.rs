@@ -23,7 +23,7 @@ use crate::door::head::Framing;
 use crate::fill::patience::{Patience, ends_at_origin};
 use crate::fill::place::{self, Place};
 use crate::fill::reach::{self, Route};
-use crate::fill::retries::{self, Live, Retry};
+use crate::fill::retries::{self, Instead, Live, Retry};
 use crate::fill::tiers;
 use crate::groups;
 use crate::ids;
@@ -72,6 +72,9 @@ pub(super) struct OnTheWay {
     pub(super) no_answer: Option<NoAnswer>,
     span_id: [u8; 8],
     attempt_from_us: u64,
+    /// How long the attempt may be without a sign of an answer, and whether one came.
+    attempt_ms: u64,
+    has_answered: bool,
     pub(super) attempts: Vec<Attempt>,
     /// What went wrong with the last attempt.
     pub(super) failure: Option<SendError>,
@@ -132,6 +135,8 @@ impl OnTheWay {
             no_answer: None,
             span_id: [0; 8],
             attempt_from_us: 0,
+            attempt_ms: 0,
+            has_answered: false,
             attempts: Vec::new(),
             failure: None,
             body_bytes: 0,
@@ -190,7 +195,8 @@ impl OnTheWay {
     fn left_for_ms(&self, target: &Target) -> Option<u64> {
         let spent_ms = self.request.watch.elapsed_ms();
         let after = self.targets.as_slice();
-        self.patience.left_for_ms(target, after, spent_ms)
+        let is_first = self.failure.is_none();
+        self.patience.left_for_ms(target, after, is_first, spent_ms)
     }
 
     /// Asks the peer of before once more, on a connection of its own.
@@ -217,7 +223,9 @@ impl OnTheWay {
         self.attempt_from_us = self.request.watch.elapsed_us();
         // The seal decides what goes out; pingora adds nothing before it.
         peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        peer.options.read_timeout = Some(millis(self.patience_ms(node)));
+        self.attempt_ms = self.patience_ms(node);
+        self.has_answered = false;
+        peer.options.read_timeout = Some(millis(self.attempt_ms));
         self.asked = Some(peer.clone());
         Ok(peer)
     }
@@ -256,9 +264,10 @@ impl OnTheWay {
             return true;
         }
         let wait_ms = self.left_for_ms(target).unwrap_or(0);
+        let instead = Instead::of(false, ends_at_origin(self.targets.as_slice()));
         self.retry = match target.is_cut_off(node, &site.pool.name, node.now_ms()) {
-            true => retries::enter_at_once(node),
-            false => retries::enter(node, false, wait_ms).await,
+            true => retries::enter_at_once(node, instead),
+            false => retries::enter(node, instead, wait_ms).await,
         };
         self.retry.is_some()
     }
@@ -390,6 +399,7 @@ impl OnTheWay {
         if let Some(target) = &self.target {
             target.report(node, node.now_ms(), Ok(()));
         }
+        self.has_answered = true;
         self.retry = None;
         if status == StatusCode::SWITCHING_PROTOCOLS {
             self.was_upgraded();
@@ -455,6 +465,16 @@ impl OnTheWay {
         if self.peers.len() == 0 {
             self.failed(node, failure, true);
         }
+    }
+
+    /// Whether an attempt that timed out says something about whom it asked: its head did
+    /// not come, and it was waited for as long as is usual.
+    pub(super) fn had_its_chance(&self, node: &Node) -> bool {
+        let Some(target) = &self.target else {
+            return false;
+        };
+        let usual_ms = target.head_wait_ms(node).min(self.patience.budget_ms());
+        !self.has_answered && reach::had_its_chance(self.attempt_ms, usual_ms)
     }
 
     /// Takes note of a failed attempt; `counts` against the target's health.

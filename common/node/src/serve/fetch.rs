@@ -25,7 +25,7 @@ use crate::upstream::millis;
 
 /// Flights one request boards before it goes alone: the first, the one of its
 /// variant, and one more should the variants have changed meanwhile.
-const BOARDINGS_MAX: usize = 3;
+pub(super) const BOARDINGS_MAX: usize = 3;
 
 /// A fill bounds its own wait; this much longer is waited for it by whoever began it.
 const LEADER_SLACK_MS: u64 = 2_000;

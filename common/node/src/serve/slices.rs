@@ -15,13 +15,15 @@ use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, RANGE}
 use http::{HeaderMap, Method, StatusCode};
 use http_cache::PartBounds;
 use observe::Outcome;
-use store::Key;
+use store::{Glance, Key, Object};
 
+use super::fetch::BOARDINGS_MAX;
 use super::{Fetch, partial};
 use crate::answer::{Answer, Body, Head, Story};
+use crate::clock::Stopwatch;
 use crate::fields::{CACHE_STATUS, CacheStatus, Forward};
 use crate::fill::body::{Appended, Broken, Growing, Reader};
-use crate::fill::flight::{FlightKey, Flights, Published};
+use crate::fill::flight::{Fetched, FlightKey, Flights, Passenger, Published};
 use crate::fill::run::{Plan, launch};
 use crate::fill::tiers;
 use crate::request::Request;
@@ -38,6 +40,20 @@ struct Slice {
     /// It was stored already.
     hit: bool,
     upstream: Option<HeaderValue>,
+}
+
+impl Slice {
+    /// One that is stored. None where it does not say which part it is.
+    fn of(node: &Node, stored: &Object) -> Option<Self> {
+        Some(Self {
+            fields: stored.fields.clone(),
+            bounds: PartBounds::of(&stored.fields)?,
+            body: stored.body.clone(),
+            age_ms: stored.facts.age_ms(node.now_ms()),
+            hit: true,
+            upstream: stored.upstream_cache_status.clone(),
+        })
+    }
 }
 
 /// The answer to a range, from slices. None: the usual way is to be taken, because
@@ -140,15 +156,40 @@ fn position(digits: &str) -> Option<u64> {
 /// One slice, from the store or from upstream. None where it is not to be had as one.
 async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64) -> Option<Slice> {
     let key = slice_key(&request.key, slice_bytes, index);
-    let glance = node.store.glance(&key);
-    if let Some(stored) = stored(node, request, &key) {
-        return Some(stored);
-    }
     let first = index.checked_mul(slice_bytes)?;
     let last = first.checked_add(slice_bytes - 1)?;
+    for _ in 0..BOARDINGS_MAX {
+        let glance = node.store.glance(&key);
+        if let Some(stored) = stored(node, request, &key) {
+            return Slice::of(node, &stored);
+        }
+        let mut passenger = board(node, request, &key, (first, last), glance)?;
+        let patience = millis(node.config.timeouts.answer_ms);
+        match pingora_timeout::timeout(patience, passenger.published()).await {
+            Ok(Published::Response(fetched)) => {
+                let body = passenger.reader.take()?;
+                return arriving(node, request, &fetched, body, (first, last)).await;
+            }
+            // It had been stored a moment before.
+            Ok(Published::Landed(_)) => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// Boards the flight that brings a slice, and lets it take off unless the slice has been
+/// stored since `glance` (see `take_off`).
+fn board(
+    node: &Arc<Node>,
+    request: &Request,
+    key: &[u8],
+    (first, last): (u64, u64),
+    glance: Glance,
+) -> Option<Passenger> {
     let range = HeaderValue::try_from(format!("bytes={first}-{last}")).ok()?;
     let flight_key = FlightKey {
-        key: key.clone(),
+        key: key.to_vec(),
         selector: None,
         range: Some(range.clone()),
         reload: false,
@@ -156,25 +197,39 @@ async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64
         rev: request.site.rev.clone(),
     };
     let purged_ms = node.purged.last(request.digest());
-    let (mut passenger, pilot) = Flights::board(node, flight_key, purged_ms);
-    if let Some(pilot) = pilot {
-        let mut plan = Plan::new(node, request, Purpose::Shared, None, glance);
-        plan.ticket = node.store.ticket_since(&Key::new(&key), glance);
-        plan.ask_part(range);
-        launch(plan, pilot);
-    }
-    let patience = millis(node.config.timeouts.answer_ms);
-    let published = pingora_timeout::timeout(patience, passenger.published()).await;
-    let Ok(Published::Response(fetched)) = published else {
-        return None;
+    let (passenger, pilot) = Flights::board(node, flight_key, purged_ms);
+    let Some(mut pilot) = pilot else {
+        return Some(passenger);
     };
+    if let Some(landed) = stored(node, request, key) {
+        pilot.publish(Published::Landed(landed));
+        pilot.close_doors();
+        return Some(passenger);
+    }
+    let mut plan = Plan::new(node, request, Purpose::Shared, None, glance);
+    plan.ticket = node.store.ticket_since(&Key::new(key), glance);
+    // The visitor may have read for a long time before its turn comes.
+    plan.route.watch = Stopwatch::start();
+    plan.ask_part(range);
+    launch(plan, pilot);
+    Some(passenger)
+}
+
+/// A slice that is being fetched, once it is whole.
+async fn arriving(
+    node: &Node,
+    request: &Request,
+    fetched: &Fetched,
+    body: Reader,
+    (first, last): (u64, u64),
+) -> Option<Slice> {
     let usable = fetched.status == StatusCode::PARTIAL_CONTENT
         && fetched.kept
         && fetched.facts.has_strong_validator()
         && fetched.matches(&request.fields, request.policy());
     let bounds =
         PartBounds::of(&fetched.fields).filter(|bounds| usable && bounds.first == first)?;
-    let body = whole(passenger.reader.take()?).await?;
+    let body = whole(body).await?;
     let whole_slice = bounds.last == last || bounds.last + 1 == bounds.complete_length;
     (whole_slice && body.len() as u64 == bounds.last - bounds.first + 1).then(|| Slice {
         fields: http_cache::stored_fields(&fetched.fields, request.policy()),
@@ -186,7 +241,8 @@ async fn slice(node: &Arc<Node>, request: &Request, slice_bytes: u64, index: u64
     })
 }
 
-fn stored(node: &Node, request: &Request, key: &[u8]) -> Option<Slice> {
+/// A slice that is stored and may be used.
+fn stored(node: &Node, request: &Request, key: &[u8]) -> Option<Arc<Object>> {
     let now_ms = node.now_ms();
     let entry = node.store.get(key)?;
     let object = entry.select(&request.fields, request.policy())?;
@@ -196,15 +252,7 @@ fn stored(node: &Node, request: &Request, key: &[u8]) -> Option<Slice> {
         && partial::is_part(object)
         && partial::is_fresh(request, object, now_ms)
         && node.store.stands(&object.groups);
-    let bounds = PartBounds::of(&object.fields).filter(|_| usable)?;
-    Some(Slice {
-        fields: object.fields.clone(),
-        bounds,
-        body: object.body.clone(),
-        age_ms: object.facts.age_ms(now_ms),
-        hit: true,
-        upstream: object.upstream_cache_status.clone(),
-    })
+    usable.then(|| Arc::clone(object))
 }
 
 /// Keys of slices begin with the object's, so that purging it purges them.

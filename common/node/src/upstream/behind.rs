@@ -40,8 +40,6 @@ impl Behind {
             rules: HealthRules {
                 // Its store is warm: nothing comes back to it share by share.
                 warm_ms: 0,
-                // Pages that hang, however many, are no sign while others are fetched.
-                recent_failures_to_down: 0,
                 ..rules
             },
             pools: Mutex::default(),
@@ -75,7 +73,7 @@ impl Behind {
             pools.clear();
         }
         let seen = pools.entry(pool.to_owned());
-        let seen = seen.or_insert_with(|| Watched::new(self.rules));
+        let seen = seen.or_insert_with(|| Watched::origin(self.rules));
         seen.note(Pool::ALONE, now_ms, wait_ms, result)
     }
 }

@@ -101,7 +101,7 @@ impl Upstreams {
             uppers.push(Upper {
                 config: upper.clone(),
                 tls: tls.map(Arc::new),
-                health: Mutex::new(Watched::new(rules)),
+                health: Mutex::new(Watched::upper_tier(rules)),
                 behind: Behind::new(rules),
                 latency: Mutex::default(),
                 connect_us: AtomicU64::new(0),
@@ -408,7 +408,7 @@ impl Target {
                 };
                 origins
                     .entry(address.clone())
-                    .or_insert_with(|| Watched::new(upstreams.rules))
+                    .or_insert_with(|| Watched::origin(upstreams.rules))
                     .note(seen_from_it, now_ms, wait_ms, result);
             }
         }
@@ -495,7 +495,7 @@ mod tests {
             tls: None,
             places: config::Places::pool(),
         };
-        let mut down = Watched::new(HealthRules::default());
+        let mut down = Watched::origin(HealthRules::default());
         down.note(Pool::ALONE, NOW_MS, WAIT_MS, Err(Failure::Connect));
         let until_ms = NOW_MS + HealthRules::default().down_ms;
         upstreams.origins.lock().insert(server(1), down);

@@ -13,7 +13,8 @@ use crate::sink;
 
 /// A batch this large goes off: some thousand spans. Collectors take four times as much
 /// in one message of gRPC, and more over HTTP. What a request to them costs however large
-/// it is, a look-up of their name above all, is paid for each.
+/// it is, a look-up of their name above all, is paid for each. A link that takes longer for
+/// one than a batch may take carries no full ones, and could not carry what fills them.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Full batches that wait for the collector: with the one being filled and the one

@@ -166,17 +166,18 @@ pub(super) fn metrics() -> Metrics {
         ),
         retries: t.zero(
             "retries",
-            "Requests asked again by another way, after one that gave no verified \
-             answer and may have worked on it. Many are an upper tier or origin that \
+            "Requests that asked again by another way, direct ones apart, after one that \
+             gave no verified answer and may have worked on it. Many are an upper tier or origin that \
              fails slowly; `upstream_requests` says which",
         ),
         retries_held: t.words(
             "retries_held",
             "Requests that were to be asked again and found the budget for that spent, \
-             by what became of them: stale content, a wait, or an error after one. \
-             Refused ones are visitors with an error; whoever is left is too slow",
+             by what became of them: stale content, a wait, and after a wait the origin \
+             itself where it may be asked, or an error. Refused ones are visitors with \
+             an error; whoever is left is too slow",
             "then",
-            &["stale", "waited", "refused"],
+            &["stale", "waited", "direct", "refused"],
         ),
         shed: t.zero(
             "shed",

@@ -386,9 +386,11 @@ async fn no_descriptors(setting: &Setting, node: &str) -> String {
     let uppers = UPPERS.map(|upper| plan.of(upper));
     for upstream in uppers.iter().chain([&plan.origin()]) {
         let to = upstream.to_string();
-        setting
-            .enter(node, &["ss", "-K", "-t", "dst", &to], "")
-            .await;
+        let ended = ["ss", "-K", "-t", "dst", &to];
+        setting.enter(node, &ended, "").await;
+        let left = ["ss", "-H", "-t", "state", "established", "dst", &to];
+        let left = setting.enter(node, &left, "").await;
+        assert!(left.is_empty(), "this system ends no connection: {left}");
     }
     before
 }
