@@ -28,6 +28,7 @@ use names::{Names, segments};
 const OBSERVE_TAKES: &[(&str, &str)] = &[
     ("bytes", "finished telemetry on its way into a gRPC message"),
     ("crossbeam-channel", "queues"),
+    ("crossbeam-queue", "memory of records that goes round"),
     ("log", "the bridge from other crates' lines"),
     ("parking_lot", "locks around its own tables"),
     ("prometheus-client", "counters"),
