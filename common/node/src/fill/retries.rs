@@ -245,7 +245,9 @@ mod tests {
         let tell = |then| told.lock().push(then);
         assert!(retries.enter(Instead::Stale, 60_000, tell).await.is_none());
         assert!(retries.enter(Instead::Error, 1, tell).await.is_none());
-        assert_eq!(*told.lock(), ["stale", "waited", "refused"]);
+        assert!(retries.enter(Instead::Direct, 1, tell).await.is_none());
+        let words = ["stale", "waited", "refused", "waited", "direct"];
+        assert_eq!(*told.lock(), words);
         assert_eq!(retries.counts.lock().waiting, 0);
     }
 }
